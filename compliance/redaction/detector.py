@@ -1,0 +1,147 @@
+"""The detector: every recogniser of a profile over one text.
+
+Guarantees: either all recognisers have seen the whole text within the time budget, or ``RedactionError``; findings
+are disjoint,
+sorted, at or above the profile's thresholds, with offsets in the original text.
+Does not: share anything between processes; each builds its own detector (cheap: the
+tagger loads with the first text, once).
+
+Example:
+    >>> from compliance.redaction.profile import load_profile
+    >>> detector = Detector(load_profile("finance"))
+    >>> [f.type for f in detector.detect("Mail a.b@example.com, card 4111 1111 1111 1111")]
+    ['EMAIL', 'CARD']
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+
+from compliance.redaction.address_parts import complete_address
+from compliance.redaction.addresses import ADDRESSES
+from compliance.redaction.dates import AGES, AMOUNTS, DATES
+from compliance.redaction.doubt import is_doubtful
+from compliance.redaction.errors import RedactionError
+from compliance.redaction.facilities import FACILITIES
+from compliance.redaction.finding import Finding
+from compliance.redaction.identifiers import IDENTIFIERS, find_labelled
+from compliance.redaction.judgement import Judge
+from compliance.redaction.memory import recall
+from compliance.redaction.merge import merge
+from compliance.redaction.national import NationalNumbers
+from compliance.redaction.passages import passages
+from compliance.redaction.people import people_rules
+from compliance.redaction.profile import Profile
+from compliance.redaction.rules import ProfilePatterns, Rule, apply_rules, words
+from compliance.redaction.tagger import process_tagger
+from compliance.redaction.view import make_view
+
+_CHARS_PER_SECOND = 5_000
+_SHORT_CHARS = 1_500
+
+
+class Detector:
+    """Finds what ``profile`` asks for. Construction is cheap; the tagger loads with the first text."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        people = profile.entities.get("PERSON")
+        include_title = people is not None and bool(people.options.get("include_title", False))
+        wanted = {name for name, policy in profile.entities.items() if policy.on}
+        everything: tuple[Rule, ...] = (
+            IDENTIFIERS + FACILITIES + ADDRESSES + DATES + AGES + AMOUNTS + people_rules(include_title=include_title)
+        )
+        self._rules = tuple(rule for rule in everything if rule.type in wanted)
+        self._patterns = ProfilePatterns(profile.patterns)
+        self._national = NationalNumbers(profile.presidio)
+        self._judge = Judge(profile)
+        self._yielding = frozenset(name for name, policy in profile.entities.items() if policy.operator == "keep")
+        self._deny = {phrase.lower(): kind for phrase, kind in profile.deny.items()}
+        self._deny_pattern = words(*map(re.escape, sorted(self._deny, key=len, reverse=True))) if self._deny else None
+
+    def detect(self, text: str) -> list[Finding]:
+        """Examine one document.
+
+        Args:
+            text: any Unicode text without lone surrogates, at most ``profile.max_chars`` code points.
+
+        Returns:
+            Disjoint findings, sorted by start.
+
+        Raises:
+            RedactionError: too long, refused characters, time budget spent, or a recogniser failed.
+        """
+        if len(text) > self.profile.max_chars:
+            raise RedactionError(
+                f"document of {len(text)} characters is longer than the limit of {self.profile.max_chars}"
+            )
+        if not text or text.isspace():
+            return []
+        deadline = time.monotonic() + self.profile.seconds_per_document + len(text) / _CHARS_PER_SECOND
+        view = make_view(text)
+        try:
+            found = self._examine(view.text, deadline)
+        except (RedactionError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a recogniser raises, the document counts as not examined
+            # The cause is dropped on purpose: a recogniser's own message may quote the document.
+            raise RedactionError(
+                f"a recogniser failed ({type(error).__name__}); the document is not redacted"
+            ) from None
+        if time.monotonic() > deadline:
+            raise RedactionError("time budget spent; the document is not redacted")
+        if view.starts is None:
+            return found
+        mapped = [Finding(*view.original(f.start, f.end), f.type, f.score, f.rule) for f in found]
+        return merge(mapped, text, self._yielding)
+
+    def detect_many(self, texts: Iterable[str]) -> Iterator[list[Finding]]:
+        """Examine documents one after the other, lazily; errors as ``detect``."""
+        for text in texts:
+            yield self.detect(text)
+
+    def _examine(self, text: str, deadline: float) -> list[Finding]:
+        raw = list(apply_rules(self._rules, text, deadline))
+        raw += find_labelled(text)
+        raw += self._patterns.find(text, deadline)
+        raw += self._denied(text)
+        raw += self._judge.proper_nouns(text)
+        covered = bytearray(len(text))
+        for finding in self._judge.keep(raw, text):
+            covered[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
+        raw += self._national.find(text, covered, deadline)
+        if self.profile.tagger:
+            raw += self._tagged(text, covered, deadline)
+        kept = self._completed(merge(self._judge.keep(raw, text), text, self._yielding), text)
+        if self.profile.memory:
+            again = list(recall(kept, text))
+            if again:
+                kept = merge([*kept, *self._judge.keep(again, text)], text, self._yielding)
+        return self._judge.finish(kept, text)
+
+    def _tagged(self, text: str, covered: bytearray, deadline: float) -> Iterator[Finding]:
+        # A short text is read whole: what the shortcut saves there is little, and a missed name costs the whole record.
+        is_short = len(text) < _SHORT_CHARS
+        windows = [(start, end) for start, end in passages(text) if is_short or is_doubtful(text, start, end, covered)]
+        # A few windows at a time, so that the budget is looked at in between.
+        for first in range(0, len(windows), 16):
+            if time.monotonic() > deadline:
+                raise RedactionError("time budget spent in the tagger; the document is not redacted")
+            part = windows[first : first + 16]
+            for (start, _), findings in zip(part, process_tagger().find([text[s:e] for s, e in part]), strict=True):
+                for f in findings:
+                    yield Finding(f.start + start, f.end + start, f.type, f.score, f.rule)
+
+    @staticmethod
+    def _completed(findings: list[Finding], text: str) -> list[Finding]:
+        """Addresses grow over what follows them; what they swallow becomes part of them."""
+        if not any(f.type == "ADDRESS" for f in findings):
+            return findings
+        return merge([complete_address(f, text) if f.type == "ADDRESS" else f for f in findings], text)
+
+    def _denied(self, text: str) -> Iterator[Finding]:
+        if self._deny_pattern is not None:
+            for match in self._deny_pattern.finditer(text):
+                yield Finding(match.start(), match.end(), self._deny[match[0].lower()], 1.0, "profile.deny")

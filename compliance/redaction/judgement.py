@@ -1,0 +1,228 @@
+# ruff: noqa: E501 - a pattern is read in one piece
+"""Mask or keep: thresholds, keep-lists and the profile's options.
+
+Guarantees: nothing below its threshold, of a type that is off, or on the allow list is returned; each option of a
+profile that
+concerns detection is applied here and nowhere else.
+Does not: look at more than the span and its near neighbourhood.
+
+Example:
+    >>> from compliance.redaction.profile import load_profile
+    >>> judge = Judge(load_profile("healthcare"))
+    >>> judge.finish([Finding(0, 2, "AGE", 0.9, "age.old")], "45 years old")
+    []
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from compliance.redaction.finding import Finding
+from compliance.redaction.gazetteers import phrases, word_set
+from compliance.redaction.institutions import find_institutions
+from compliance.redaction.names import find_names, find_unexplained
+from compliance.redaction.places import find_countries, find_towns, is_about_proceedings
+from compliance.redaction.profile import Profile
+from compliance.redaction.quantities import spelled_number
+from compliance.redaction.rules import words
+from compliance.redaction.vocabulary import is_word
+from compliance.redaction.written_dates import year_of
+
+_YEARS = re.compile(r"(?:1[89]|20)\d\d(?:\s?(?:-|/|to|and)\s?(?:(?:1[89]|20)\d\d|\d\d))?")
+_PERIOD = re.compile(
+    r"(?i)(?:years?|quarter|months?|period|weeks?)\s+(?:then\s+)?(?:ended|ending)|as (?:of|at)|fiscal|december 31|june 30|september 30|march 31"
+)
+_DISEASE = re.compile(
+    r"(?i)['’]?s?[ ](?:disease|syndrome|sign|test|score|scale|palsy|maneuver|thyroiditis|lymphoma|sarcoma|esophagus|chorea|phenomenon|contracture|fracture"
+    r"|cyst|tendon|catheter|criteria|index|procedure|stain|ulcer|tumou?r|cells?|virus|classification|staging|\d{1,4}[ ]?(?:mg|mcg|ml|units))\b"
+)
+# Stems by which an international drug name tells its class, so that no list has to be complete.
+# Source: WHO, The use of stems in the selection of International Nonproprietary Names.
+_DRUG_STEM = re.compile(
+    r"[a-z]{2,14}(?:pentin|gabalin|sartan|opram|oxetine|pril|olol|vastatin|azole|cillin|mycin|micin|floxacin|azepam|zolam|tidine|prazole"
+    r"|dipine|thiazide|gliptin|gliflozin|glutide|zumab|ximab|tinib|ciclib|clovir|vudine|triptan|setron|cycline|caine|profen|coxib|parin|xaban"
+    r"|gatran|barbital|codone|morphone|triptyline|zodone|lukast|terol|olone|asone|onide|formin|glitazone|semide|dronate|fibrate|conazole|idipine"
+    r"|oprazole|azosin|lafaxine|apine|idone|piprazole|trigine|racetam|zepine|oxaban|statin|cainide|darone|nidazole|quine|cef[a-z]{2,8})|cef[a-z]{3,10}"
+)
+# By these a contract calls its parties and its own parts, whatever their real names are.
+_CONTRACT_ROLES = frozenset(
+    [
+        "the", "a", "of", "and", "or", "data", "each", "either", "neither", "other", "no", "any", "such", "non", "mutual",
+        "owner", "recipient", "recipients", "discloser", "disclosing", "receiving", "originating", "company", "vendor",
+        "buyer", "seller", "purchaser", "party", "parties", "licensor", "licensee", "contractor", "supplier", "client",
+        "customer", "consultant", "participant", "provider", "bidder", "employee", "employer", "landlord", "tenant",
+        "lender", "borrower", "purpose", "agreement", "assignment", "confidentiality", "information", "nondisclosure",
+        "non-disclosure", "software", "project", "services", "proprietary", "confidential",
+    ]
+)  # fmt: skip
+_NAME_TYPES = {"PERSON", "LOCATION", "STATE", "ADDRESS"}
+
+
+class Judge:
+    """Decides for one profile."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._allow = words(*map(re.escape, sorted(profile.allow, key=len, reverse=True))) if profile.allow else None
+
+    def keep(self, findings: Iterable[Finding], text: str) -> Iterator[Finding]:
+        """Drop what is off, too doubtful or kept by the profile, before overlaps are resolved."""
+        allowed = [match.span() for match in self._allow.finditer(text)] if self._allow else []
+        has_capitals = any(map(str.isupper, text))
+        masks_countries = self._is_outside_proceedings(text)
+        for finding in findings:
+            if has_capitals and finding.rule.startswith("tagger."):
+                shorter = _without_common_words(finding, text)
+                if shorter is None:
+                    continue
+                finding = shorter
+            kind = "LOCATION" if finding.type == "STATE" else finding.type
+            policy = self._profile.entities.get(kind)
+            if policy is None or not policy.on or finding.score < policy.threshold:
+                continue
+            value = text[finding.start : finding.end].strip()
+            if any(start <= finding.start and finding.end <= end for start, end in allowed) or (
+                not masks_countries and self._is_kept(kind, value, policy.options)
+            ):
+                continue
+            if kind in ("PERSON", "ORGANIZATION") and _is_contract_role(value):
+                continue
+            if kind in ("PERSON", "LOCATION", "ORGANIZATION") and _is_medical(
+                value, text[finding.end : finding.end + 24]
+            ):
+                continue
+            yield (
+                finding
+                if kind == finding.type
+                else Finding(finding.start, finding.end, kind, finding.score, finding.rule)
+            )
+
+    def proper_nouns(self, text: str) -> Iterator[Finding]:
+        """Further names by their capital letters, for profiles that ask for it."""
+        yield from find_names(text)
+        yield from find_towns(text)
+        if self._profile.keep_public_bodies:
+            yield from find_institutions(text)
+            if self._is_outside_proceedings(text):
+                yield from find_countries(text)
+            yield from find_unexplained(text)
+
+    def finish(self, findings: Iterable[Finding], text: str) -> list[Finding]:
+        """Drop what the options keep, after overlaps are resolved."""
+        listed = list(findings)
+        return [
+            f for i, f in enumerate(listed) if not self._is_exempt(f, text) and not _is_lone_number(listed, i, text)
+        ]
+
+    def _is_outside_proceedings(self, text: str) -> bool:
+        """Whether the profile keeps countries in the papers of a case or a contract only, and this text is neither."""
+        policy = self._profile.entities.get("LOCATION")
+        keeps_in_proceedings = policy is not None and "country_in_proceedings" in policy.options.get("keep", ())
+        return keeps_in_proceedings and not is_about_proceedings(text)
+
+    def _is_kept(self, kind: str, value: str, options: object) -> bool:
+        keep = options.get("keep", ()) if hasattr(options, "get") else ()
+        if kind in ("LOCATION", "ORGANIZATION") and (
+            "country" in keep or "state" in keep or "country_in_proceedings" in keep
+        ):
+            return value.lower().removeprefix("the ") in phrases("countries")
+        return False
+
+    def _is_exempt(self, finding: Finding, text: str) -> bool:
+        options = self._profile.entities[finding.type].options
+        value = text[finding.start : finding.end]
+        if finding.type == "AGE" and "min_age" in options:
+            age = spelled_number(value)
+            return age is not None and age < int(options["min_age"])
+        if finding.type == "DATE":
+            year_only = _YEARS.fullmatch(value) is not None
+            if options.get("to") == "year" and (year_only or finding.rule == "date.spoken_year"):
+                return (year_of(value) or 0) > int(options.get("oldest_year", 0))
+            if (year_only or finding.rule == "date.spoken_year") and "year" in options.get("keep", ()):
+                return True
+            if "period" in options.get("keep", ()):
+                return (
+                    finding.rule in ("date.month_year", "date.month")
+                    or _PERIOD.search(text[max(0, finding.start - 40) : finding.end]) is not None
+                )
+        return False
+
+
+def _is_contract_role(value: str) -> bool:
+    """Whether a name is nothing but a role or a part of a contract: "Receiving Party", "RECIPIENT"."""
+    words = re.findall(r"[\w-]+", value.lower().replace("’s", "").replace("'s", ""))
+    return bool(words) and all(word in _CONTRACT_ROLES for word in words)
+
+
+def _is_medical(value: str, after: str) -> bool:
+    """Whether a name names a disease, a sign, a scale or a drug: "Graves' disease", "Lamisil 250 mg"."""
+    parts = [w.removesuffix("'s").removesuffix("’s").strip("'’.,") for w in value.lower().split()]
+    if _DISEASE.match(after):
+        return True
+    return all(
+        (w in word_set("clinical_terms") and w not in word_set("surnames") and w not in word_set("given_names"))
+        or _DRUG_STEM.fullmatch(w) is not None
+        for w in parts
+    )
+
+
+def _without_common_words(finding: Finding, text: str) -> Finding | None:
+    """Cut lower-case parts off a name that the tagger found in a text that knows capitals; None if nothing is left."""
+    if finding.type not in _NAME_TYPES:
+        return finding
+    if finding.type == "ADDRESS" and any(map(str.isdecimal, text[finding.start : finding.end])):
+        return finding
+    parts = list(re.finditer(r"\S+", text[finding.start : finding.end]))
+    while parts and _is_common(parts[-1][0]):
+        parts.pop()
+    while parts and _is_common(parts[0][0]):
+        parts.pop(0)
+    if not parts or _is_ordinary([word[0] for word in parts], finding, text):
+        return None
+    return replace(finding, start=finding.start + parts[0].start(), end=finding.start + parts[-1].end())
+
+
+def _is_ordinary(parts: list[str], finding: Finding, text: str) -> bool:
+    """Whether words that the tagger took for a name are ordinary ones that only stand with a capital here."""
+    if not all(map(_is_vocabulary, parts)):
+        return False
+    lows = {word.lower().strip(".,'’") for word in parts}
+    if len(parts) > 1:
+        return finding.score < 0.9 or lows <= word_set("clinical_terms") | word_set("institutions")
+    before = text[: finding.start].rstrip()
+    begins = not before or before[-1] in '.!?:;"“”' or "\n" in text[len(before) : finding.start]
+    return begins or finding.score < 0.9 or bool(lows & (word_set("clinical_terms") | word_set("institutions")))
+
+
+def _is_vocabulary(word: str) -> bool:
+    """Whether a capitalised word is a dictionary word, an institution's, or a drug's, and no known name or town."""
+    low = word.lower().removesuffix("'s").removesuffix("’s").strip(".,'’")
+    if low in word_set("clinical_terms") or low in word_set("institutions"):
+        return True
+    known = (
+        low in word_set("given_names")
+        or low in word_set("surnames")
+        or low in phrases("cities")
+        or low in phrases("places")
+    )
+    return not known and is_word(low)
+
+
+def _is_common(word: str) -> bool:
+    return word.islower() and word.strip(".,'’") not in word_set("given_names")
+
+
+def _is_lone_number(findings: list[Finding], index: int, text: str) -> bool:
+    """Whether the tagger took a number for a part of an address although no other part stands near."""
+    finding = findings[index]
+    if finding.type not in ("ADDRESS", "ZIP") or not finding.rule.startswith("tagger."):
+        return False
+    if any(map(str.isalpha, text[finding.start : finding.end])) and finding.type == "ADDRESS":
+        return False
+    near = (findings[i] for i in (index - 1, index + 1) if 0 <= i < len(findings))
+    return not any(
+        f.type in ("ADDRESS", "LOCATION", "ZIP") and max(f.start - finding.end, finding.start - f.end) <= 24
+        for f in near
+    )

@@ -1,0 +1,117 @@
+"""Applying a profile to a text.
+
+Guarantees: exactly the found spans are replaced, all else stays as it was; the result says where each replacement
+stands; a span
+that does not fit the text is an error, never skipped.
+Does not: find anything; findings come from the detector or from a reviewer.
+
+Example:
+    >>> from compliance.redaction.profile import load_profile
+    >>> found = [Finding(0, 11, "PERSON", 0.9, "person.title")]
+    >>> redact("Ms. Ada Wu.", found, profile=load_profile("legal"), key=bytes(32), subject=None).text
+    '[PERSON_1]'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from compliance.redaction.detector import Detector
+from compliance.redaction.errors import RedactionError
+from compliance.redaction.finding import Finding
+from compliance.redaction.keyed import Keyed
+from compliance.redaction.operators import Operators
+from compliance.redaction.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A finding, the operator that was applied, and where its replacement stands in the redacted text."""
+
+    finding: Finding
+    operator: str
+    replacement_start: int
+    replacement_end: int
+
+    def to_json(self) -> dict[str, int | float | str]:
+        """As plain data; ``start`` and ``end`` point into the original, the other two into the redacted text."""
+        return {
+            **self.finding.to_json(),
+            "operator": self.operator,
+            "replacement_start": self.replacement_start,
+            "replacement_end": self.replacement_end,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Redacted:
+    """The redacted text and what was done, in order."""
+
+    text: str
+    findings: tuple[Applied, ...]
+
+
+def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: bytes, subject: str | None) -> Redacted:
+    """Replace the findings by the profile's operators.
+
+    Args:
+        text: the original.
+        findings: disjoint, offsets in ``text``, in any order.
+        profile: names the operator of each type.
+        key: at least 16 bytes, of one dataset; surrogates, hashes and date shifts depend on it.
+        subject: opaque id of the person the record is about; None makes choices per dataset.
+
+    Raises:
+        RedactionError: findings overlap or reach beyond the text.
+        ValueError: the key is too short.
+    """
+    ordered = sorted(findings)
+    _fitting(ordered, len(text))
+    operators = Operators(profile, Keyed(key, subject), _given_names(ordered, text))
+    pieces: list[str] = []
+    applied: list[Applied] = []
+    read = written = 0
+    for finding in ordered:
+        value = text[finding.start : finding.end]
+        made = operators.replacement(finding.type, value)
+        policy = profile.entities.get(finding.type)
+        pieces += [text[read : finding.start], made]
+        written += finding.start - read
+        applied.append(Applied(finding, policy.operator if policy else "placeholder", written, written + len(made)))
+        written += len(made)
+        read = finding.end
+    pieces.append(text[read:])
+    return Redacted("".join(pieces), tuple(applied))
+
+
+class Redactor:
+    """Detector and operators of one profile, for many documents of one dataset."""
+
+    def __init__(self, profile: Profile, key: bytes, subject: str | None = None) -> None:
+        self.detector = Detector(profile)
+        self._profile = profile
+        self._key = key
+        self._subject = subject
+
+    def __call__(self, text: str, subject: str | None = None) -> Redacted:
+        """Detect and replace; ``subject`` overrides the one given at construction. Errors as ``Detector.detect`` and
+        ``redact``."""
+        found = self.detector.detect(text)
+        return redact(text, found, profile=self._profile, key=self._key, subject=subject or self._subject)
+
+
+def _fitting(ordered: Sequence[Finding], length: int) -> None:
+    end = 0
+    for finding in ordered:
+        if finding.start < end:
+            raise RedactionError(f"findings overlap at character {finding.start}")
+        end = finding.end
+    if end > length:
+        raise RedactionError(f"a finding ends at {end}, beyond the text of {length} characters")
+
+
+def _given_names(ordered: Sequence[Finding], text: str) -> frozenset[str]:
+    """First words of names of several words, so that a given name that comes back alone is replaced alike."""
+    spans = (text[f.start : f.end].split() for f in ordered if f.type == "PERSON")
+    return frozenset(parts[0].lower() for parts in spans if len(parts) > 1 and parts[0].isalpha())
