@@ -1,0 +1,101 @@
+"""The base model and its tokenizer out of a folder that was judged.
+
+Guarantees: weights come from safetensors only, nothing from the network, no code from the folder; the model stands in
+evaluation mode with every weight frozen. Does not: quantise.
+
+Example:
+    >>> model, tokenizer = load_base(check_folder(path), choose_device("auto"))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainers.device import Device
+from trainers.encoding import PLAIN_TEMPLATE
+from trainers.errors import TrainerError
+from trainers.model_folder import ModelFolder
+
+
+def load_tokenizer(folder: ModelFolder) -> Any:
+    """The tokenizer; one without a chat template gets ``PLAIN_TEMPLATE``.
+
+    Raises:
+        TrainerError: ``model.tokenizer``.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder.path), local_files_only=True, trust_remote_code=False, use_fast=True
+        )
+    except Exception as fault:  # noqa: BLE001 - a file of unknown origin may raise anything
+        raise TrainerError(
+            "model.tokenizer",
+            f"{folder.path}: the tokenizer does not load ({type(fault).__name__})",
+            "the folder needs tokenizer.json and tokenizer_config.json as the model was released with",
+        ) from None
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    if tokenizer.eos_token_id is None:
+        raise TrainerError(
+            "model.tokenizer", f"{folder.path}: no end-of-text token", "name eos_token in tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def load_base(folder: ModelFolder, device: Device) -> Any:
+    """The causal model on the device, frozen, in the device's precision.
+
+    Raises:
+        TrainerError: ``model.unknown`` (no causal model of transformers), ``model.broken`` (weights do not fit).
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(folder.config["model_type"])
+    names = known if isinstance(known, tuple) else (known,)
+    if folder.architecture not in names:
+        raise TrainerError(
+            "model.unknown",
+            f"{folder.path}: {folder.architecture} is no causal language model that transformers knows",
+            "choose a causal model; encoders and vision models are not trained here",
+        )
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder.path),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=device.dtype,
+            output_loading_info=True,
+        )
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - files of unknown origin may raise anything
+        raise TrainerError(
+            "model.broken",
+            f"{folder.path}: the model does not load ({type(fault).__name__})",
+            "check the download; config.json and the weights must be of one model",
+        ) from None
+    lacking = sorted({*report["missing_keys"], *(str(each) for each in report["mismatched_keys"])})
+    if lacking:
+        raise TrainerError(
+            "model.broken",
+            f"{folder.path}: {len(lacking)} weights are missing or of another shape, first {lacking[0][:100]}",
+            "check the download; config.json and the weights must be of one model",
+        )
+    model.requires_grad_(False)
+    model.eval()
+    head = model.get_output_embeddings()
+    if head is not None:
+        # A slice of positions is not contiguous, and torch would then copy the head's weights once for each sequence.
+        head.register_forward_pre_hook(lambda _, arguments: (arguments[0].contiguous(), *arguments[1:]))
+    return model.to(device.name)
+
+
+def stop_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """Token ids that end an answer."""
+    named = getattr(model.generation_config, "eos_token_id", None)
+    listed = named if isinstance(named, list) else [named]
+    return {token for token in [*listed, tokenizer.eos_token_id] if isinstance(token, int)}

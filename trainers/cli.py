@@ -1,0 +1,170 @@
+"""The commands of ``python -m trainers``.
+
+Guarantees: whatever goes wrong ends in one ``run.failed`` (or ``run.cancelled``) event and the exit code of
+``trainers.errors``; a fault of ours names its type and place in our code, never a value.
+Does not: read keys from anywhere but stdin.
+
+Example:
+    ``python -m trainers run --spec spec.json --out run/ < keys.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from trainers.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_FAULT, EXIT_MEMORY, EXIT_REFUSED, Cancelled, TrainerError
+from trainers.events import Event, ModelPrepared, RunCancelled, RunFailed
+from trainers.keys import Keys, read_keys
+from trainers.process import Speaker, Stop, only_one, prepare_process
+from trainers.spec import Spec, SpecError, load_spec
+
+NO_RUN = "-"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise TrainerError("usage", message, "python -m trainers --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m trainers", description="Fine-tunes, evaluates and serves; keys come over stdin.")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    for name, text in (
+        ("run", "train; goes on where a checkpoint of the same spec lies in --out"),
+        ("resume", "like run, but fails without a checkpoint"),
+        ("validate", "check spec, model folder and data; needs no --out"),
+        ("evaluate", "score base and tuned on data.test"),
+        ("export", "merge base and adapter into merged.sealed and prove that it answers alike"),
+        ("serve", "chat with base and tuned on a unix socket"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--spec", type=Path, required=True)
+        if name != "validate":
+            command.add_argument("--out", type=Path, required=True)
+        if name == "evaluate":
+            command.add_argument("--metric", required=True)
+            command.add_argument("--max-new-tokens", type=int, default=32)
+            command.add_argument("--limit", type=int)
+        if name == "serve":
+            command.add_argument("--socket", type=Path, required=True)
+            command.add_argument("--idle-seconds", type=float, default=900.0)
+    bundled = commands.add_parser("bundled", help="lay the bundled base model out as a safetensors folder")
+    bundled.add_argument("--cache", type=Path, required=True)
+    return parser
+
+
+def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
+    """Runs one command and returns the exit code."""
+    speak = Speaker(stdout)
+    run = NO_RUN
+    try:
+        arguments = _parser().parse_args(argv)
+        prepare_process()
+        if arguments.command == "bundled":
+            _bundled(arguments.cache, speak)
+            return EXIT_DONE
+        spec = _spec(arguments.spec)
+        run = spec.run
+        _command(arguments, spec, stdin, speak)
+    except TrainerError as fault:
+        speak(RunFailed(run, fault.code, str(fault), fault.hint))
+        return fault.exit_code
+    except SpecError as fault:
+        speak(RunFailed(run, "spec.invalid", str(fault), "correct these keys; see trainers/spec.schema.json"))
+        return EXIT_REFUSED
+    except Cancelled:
+        speak(_cancelled(run, arguments))
+        return EXIT_CANCELLED
+    except MemoryError:
+        speak(RunFailed(run, "memory.exhausted", "memory ran out while loading", "use a smaller model or more memory"))
+        return EXIT_MEMORY
+    except Exception as fault:  # noqa: BLE001 - the one place where a fault of ours becomes an event
+        speak(RunFailed(run, "internal", _whereabouts(fault), "report this; the data and the output folder are safe"))
+        return EXIT_FAULT
+    return EXIT_DONE
+
+
+def _spec(path: Path) -> Spec:
+    try:
+        return load_spec(path)
+    except OSError as fault:
+        raise TrainerError("spec.unreadable", f"{path}: {fault.strerror}", "check --spec") from None
+
+
+def _bundled(cache: Path, speak: Speaker) -> None:
+    from trainers.bundled import prepare_bundled
+
+    made = prepare_bundled(cache)
+    speak(ModelPrepared(NO_RUN, str(made.path), made.digest, made.source_digest, made.is_new))
+
+
+def _command(arguments: argparse.Namespace, spec: Spec, stdin: TextIO, speak: Speaker) -> None:
+    keys = read_keys(stdin)
+    stop = Stop(speak, lambda: _cancelled(spec.run, arguments))
+    with stop.listening():
+        _work(arguments, spec, keys, stdin, speak, stop)
+
+
+def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, speak: Speaker, stop: Stop) -> None:
+    import torch
+
+    from trainers.device import default_threads
+
+    torch.set_num_threads(default_threads())
+    if arguments.command == "validate":
+        from trainers.run import validate
+
+        validate(spec, keys, speak, stop)
+        return
+    with only_one(arguments.out):
+        if arguments.command == "evaluate":
+            from trainers.evaluation import Question, evaluate
+
+            if arguments.max_new_tokens < 1 or (arguments.limit is not None and arguments.limit < 1):
+                raise TrainerError("usage", "--max-new-tokens and --limit must be at least 1", "see --help")
+            question = Question(arguments.metric, arguments.max_new_tokens, arguments.limit)
+            evaluate(spec, keys, arguments.out, question, speak, stop)
+        elif arguments.command == "serve":
+            from trainers.evaluation import open_bench
+            from trainers.serving import Server
+
+            bench = open_bench(spec, keys, arguments.out, is_for_loss=False)
+            Server(spec, bench, arguments.socket, arguments.idle_seconds, speak, stop).run(stdin)
+        elif arguments.command == "export":
+            from trainers.export import export
+
+            export(spec, keys, arguments.out, speak, stop)
+        else:
+            from trainers.run import train
+
+            train(spec, keys, arguments.out, speak, stop, must_resume=arguments.command == "resume")
+
+
+def _cancelled(run: str, arguments: argparse.Namespace) -> Event:
+    """What a cancelled command says; the step is that of the checkpoint on disk, which is what can be resumed."""
+    import json
+
+    from trainers.checkpoint import HEADER_FILE, has_checkpoint
+
+    out = getattr(arguments, "out", None)
+    if out is None or not has_checkpoint(out):
+        return RunCancelled(run, 0, False)
+    step = json.loads((out / HEADER_FILE).read_text()).get("step", 0) if (out / HEADER_FILE).is_file() else 0
+    return RunCancelled(run, int(step), True)
+
+
+def _whereabouts(fault: Exception) -> str:
+    """Type of a fault and the last place in our own code; its text may quote data and is left out."""
+    ours = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename).parent == ours]
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
+    return f"{type(fault).__name__} at {place}"
+
+
+def console() -> int:
+    """``main`` on the process's own arguments and streams."""
+    return main(sys.argv[1:], sys.stdin, sys.stdout)

@@ -1,0 +1,209 @@
+"""Base against tuned on the test shard: answers, scores and reference losses.
+
+Guarantees: both answer the same prompts with the same limits, greedily; scores leave by event, texts only into
+``predictions.sealed``; the tuned model is the adapter of ``adapter.sealed``.
+Does not: judge whether a difference is significant; ``domains.metrics`` does that on the scores.
+
+Example:
+    >>> evaluate(spec, keys, out, Question("label_match", max_new_tokens=12, limit=None), speak, stop)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from domains import metrics
+from trainers import batches
+from trainers.adapter import Adapter, digest_of, lay_lora, load_adapter
+from trainers.base_model import load_base, load_tokenizer, stop_tokens
+from trainers.device import Device, choose_device
+from trainers.encoding import Split, cut_prompt, encode, render
+from trainers.errors import TrainerError
+from trainers.events import EvaluateFinished, EvaluateProgress
+from trainers.forward import Forward, choose_forward, micro_batch
+from trainers.generation import answer_all
+from trainers.keys import Keys
+from trainers.model_folder import check_folder
+from trainers.process import Speaker, Stop
+from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
+from trainers.shards import Record, context_of, read_records
+from trainers.spec import Spec
+
+#: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
+LOSS_RECORDS = 32
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: the metric's name, the longest answer in tokens, and how many records (None: all)."""
+
+    metric: str
+    max_new_tokens: int
+    limit: int | None = None
+
+
+@dataclass
+class Bench:
+    """A model with its adapter, ready to answer with or without it."""
+
+    adapter: Adapter
+    forward: Forward | None
+    tokenizer: Any
+    device: Device
+    stops: set[int]
+
+    @contextmanager
+    def as_model(self, name: str) -> Iterator[Any]:
+        """The causal model as ``base`` or ``tuned``."""
+        if name == "tuned":
+            yield self.adapter.base
+            return
+        # Zeroed weights for the layers of ours, which know no switch; peft's switch spares its own the products.
+        with self.adapter.holding(torch.zeros_like(self.adapter.weights)), self.adapter.model.disable_adapter():
+            self._refresh()
+            yield self.adapter.base
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self.forward is not None:
+            self.forward.refresh()
+
+
+def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench:
+    """Loads base model and sealed adapter; a way to compute losses is looked for only where one is needed.
+
+    Raises:
+        TrainerError: for the model, the adapter or the machine.
+    """
+    archive = read_sealed(out / ADAPTER_FILE, keys.output_key, context_of(spec.output.context))
+    folder = check_folder(Path(spec.model.path), spec.model.digest)
+    tokenizer = load_tokenizer(folder)
+    device = choose_device(spec.precision)
+    model = load_base(folder, device)
+    adapter = lay_lora(model, spec.lora, spec.seed)
+    adapter.model.eval()
+    load_adapter(adapter, archive)
+    forward = choose_forward(adapter, spec.packing, has_dropout=False) if is_for_loss else None
+    return Bench(adapter, forward, tokenizer, device, stop_tokens(model, tokenizer))
+
+
+def prompt_tokens(tokenizer: Any, record: Record, max_length: int) -> list[int]:
+    """A prompt as training saw it, shortened the same way where it is too long."""
+    text = render(tokenizer, record.messages[:-1], is_prompt=True)
+    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if len(tokens) > max_length:
+        tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)
+        tokens.pop()
+    return tokens
+
+
+@torch.no_grad()
+def reference_loss(bench: Bench, split: Split, stop: Stop, micro_tokens: int) -> float:
+    """Mean loss of the references' tokens, in nats."""
+    assert bench.forward is not None
+    total = 0.0
+    cut = batches.bucket if bench.forward.name == "bucket" else batches.pack
+    for piece in cut(list(range(len(split))), split.lengths, micro_tokens):
+        stop.check()
+        total += float(bench.forward.losses(micro_batch(split, piece, bench.device.name)).sum())
+    return total / split.supervised
+
+
+def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speaker, stop: Stop) -> None:
+    """Scores base and tuned.
+
+    Raises:
+        TrainerError: ``spec.test`` (no test shard), ``evaluate.metric`` (unknown), and as ``open_bench``.
+        Cancelled: a signal came.
+    """
+    if spec.data.test is None:
+        raise TrainerError("spec.test", "the spec names no data.test", "add the test shard to the spec")
+    if question.metric not in metrics.METRICS:
+        known = ", ".join(sorted(metrics.METRICS))
+        raise TrainerError("evaluate.metric", "no such metric", f"one of {known}")
+    begun = time.monotonic()
+    records = []
+    for record in read_records(spec.data.test, keys.data_key, "test"):
+        stop.check()
+        records.append(record)
+        if question.limit is not None and len(records) >= question.limit:
+            break
+    bench = open_bench(spec, keys, out, is_for_loss=True)
+    prompts = [prompt_tokens(bench.tokenizer, record, spec.max_length) for record in records]
+    split = encode(records[:LOSS_RECORDS], bench.tokenizer, spec.max_length, spec.too_long)
+    answers: dict[str, list[str]] = {}
+    losses: dict[str, float] = {}
+    for name in ("base", "tuned"):
+        with bench.as_model(name) as model:
+            answers[name] = _answers(spec, bench, model, name, prompts, question, speak, stop)
+            losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
+    references = [record.messages[-1].content for record in records]
+    scores = {
+        name: [metrics.score(question.metric, *pair) for pair in zip(answers[name], references, strict=True)]
+        for name in answers
+    }
+    content = _predictions(records, references, answers, scores)
+    context = context_of(spec.output.context, "predictions")
+    written = write_sealed(out / PREDICTIONS_FILE, content, keys.output_key, context)
+    speak(
+        EvaluateFinished(
+            run=spec.run,
+            metric=question.metric,
+            ids=[record.id for record in records],
+            base_scores=scores["base"],
+            tuned_scores=scores["tuned"],
+            base_mean=sum(scores["base"]) / len(records),
+            tuned_mean=sum(scores["tuned"]) / len(records),
+            base_loss=losses["base"],
+            tuned_loss=losses["tuned"],
+            refused=split.refused,
+            predictions_digest=digest_of(content),
+            sealed_digest=written.sealed_digest,
+            commitment=written.commitment,
+            seconds=time.monotonic() - begun,
+        )
+    )
+
+
+def _answers(
+    spec: Spec,
+    bench: Bench,
+    model: Any,
+    name: str,
+    prompts: list[list[int]],
+    question: Question,
+    speak: Speaker,
+    stop: Stop,
+) -> list[str]:
+    begun = time.monotonic()
+    texts = [""] * len(prompts)
+    done = 0
+    for indices, tokens in answer_all(model, prompts, bench.stops, question.max_new_tokens):
+        decoded = bench.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        for index, text in zip(indices, decoded, strict=True):
+            texts[index] = text
+        done += len(indices)
+        speak(EvaluateProgress(spec.run, name, done, len(prompts), time.monotonic() - begun))
+        stop.check()
+    return texts
+
+
+def _predictions(
+    records: list[Record], references: list[str], answers: dict[str, list[str]], scores: dict[str, list[float]]
+) -> bytes:
+    """JSON lines of id, reference, both outputs and both scores."""
+    lines = []
+    for index, record in enumerate(records):
+        line: dict[str, str | float] = {"id": record.id, "reference": references[index]}
+        line |= {name: answers[name][index] for name in answers}
+        line |= {f"{name}_score": scores[name][index] for name in scores}
+        lines.append(json.dumps(line, ensure_ascii=False))
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,305 @@
+"""What a trainer says on stdout: one JSON object a line, typed here.
+
+Guarantees: an event that ``decode`` returns has every field in its declared type; ``encode`` and ``decode`` are
+inverse; events carry counts, digests, scores and the operator's own identifiers. Importing this loads no torch.
+Does not: carry record text, prompts, outputs or key material; there is no field for them.
+
+Example:
+    >>> decode(encode(EvalLoss(run="r1", step=10, loss=1.25, best=True)))
+    EvalLoss(run='r1', step=10, loss=1.25, best=True)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class EventError(ValueError):
+    """A line is no event of this version."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What all events share: ``run`` is the identifier from the spec."""
+
+    name: ClassVar[str] = ""
+    run: str
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    """The model is loaded and the machine's part is decided; each ``*_reason`` says why."""
+
+    name: ClassVar[str] = "run.started"
+    device: str
+    precision: str
+    precision_reason: str
+    packing: str
+    packing_reason: str
+    threads: int
+    base_digest: str
+    parameters: int
+    trainable: int
+    steps: int
+    micro_tokens: int
+
+
+@dataclass(frozen=True)
+class RunResumed(Event):
+    """The run goes on from a checkpoint after ``step`` of ``steps``."""
+
+    name: ClassVar[str] = "run.resumed"
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class DataLoaded(Event):
+    """One split was read. ``tokens`` after truncation; ``truncated`` and ``refused`` count records."""
+
+    name: ClassVar[str] = "data.loaded"
+    split: str
+    records: int
+    tokens: int
+    supervised: int
+    longest: int
+    truncated: int
+    truncated_tokens: int
+    refused: int
+
+
+@dataclass(frozen=True)
+class TrainStep(Event):
+    """One optimiser step: ``loss`` is the mean over its supervised tokens, ``tokens`` those read so far."""
+
+    name: ClassVar[str] = "train.step"
+    step: int
+    steps: int
+    epoch: float
+    tokens: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+    memory_bytes: int
+    eta_seconds: float
+
+
+@dataclass(frozen=True)
+class EvalLoss(Event):
+    """Held-out loss after ``step``; ``best`` when no earlier one was lower (that state is kept)."""
+
+    name: ClassVar[str] = "eval.loss"
+    step: int
+    loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved(Event):
+    """``checkpoint.sealed`` now holds the state after ``step``."""
+
+    name: ClassVar[str] = "checkpoint.saved"
+    step: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryShort(Event):
+    """The device ran out of memory; the step is repeated in smaller micro-batches at the same effective batch."""
+
+    name: ClassVar[str] = "memory.short"
+    step: int
+    micro_tokens: int
+    hint: str
+
+
+@dataclass(frozen=True)
+class RunFinished(Event):
+    """The run is over and ``adapter.sealed`` holds its best state.
+
+    ``adapter_digest`` is of the plaintext tar, ``sealed_digest`` of the file, ``commitment`` of the key it is sealed
+    with. ``flops`` is the arithmetic done, counted as in ``trainers.flops``. ``stopped_early`` by ``patience``.
+    """
+
+    name: ClassVar[str] = "run.finished"
+    adapter_digest: str
+    sealed_digest: str
+    commitment: str
+    adapter_bytes: int
+    step: int
+    best_step: int
+    best_loss: float
+    stopped_early: bool
+    seconds: float
+    tokens: int
+    flops: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class RunFailed(Event):
+    """The command failed. ``code`` is stable; ``message`` holds no record text; ``hint`` says what to do next."""
+
+    name: ClassVar[str] = "run.failed"
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class RunCancelled(Event):
+    """SIGTERM or SIGINT was followed after ``step``; ``resumable`` when a checkpoint lies in the output folder."""
+
+    name: ClassVar[str] = "run.cancelled"
+    step: int
+    resumable: bool
+
+
+@dataclass(frozen=True)
+class SpecValid(Event):
+    """``validate`` found nothing wrong."""
+
+    name: ClassVar[str] = "spec.valid"
+    base_digest: str
+    architecture: str
+    parameters: int
+    records: int
+
+
+@dataclass(frozen=True)
+class ModelPrepared(Event):
+    """The bundled model lies ready as a safetensors folder; pin ``digest`` in the spec."""
+
+    name: ClassVar[str] = "model.prepared"
+    path: str
+    digest: str
+    source_digest: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class EvaluateProgress(Event):
+    """``done`` of ``total`` answers; ``model`` is base or tuned."""
+
+    name: ClassVar[str] = "evaluate.progress"
+    model: str
+    done: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EvaluateFinished(Event):
+    """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
+
+    ``base_loss`` and ``tuned_loss`` are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``);
+    ``refused`` counts those among them that were too long for it.
+    """
+
+    name: ClassVar[str] = "evaluate.finished"
+    metric: str
+    ids: list[str]
+    base_scores: list[float]
+    tuned_scores: list[float]
+    base_mean: float
+    tuned_mean: float
+    base_loss: float
+    tuned_loss: float
+    refused: int
+    predictions_digest: str
+    sealed_digest: str
+    commitment: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ExportFinished(Event):
+    """``file`` in the output folder holds the merged model, one sealed tar.
+
+    ``digest`` is of the plaintext tar. Compared with the trained model at ``positions`` places of held-out answers:
+    ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats.
+    """
+
+    name: ClassVar[str] = "export.finished"
+    file: str
+    digest: str
+    sealed_digest: str
+    commitment: str
+    bytes: int
+    positions: int
+    agreement: float
+    divergence: float
+
+
+@dataclass(frozen=True)
+class ServeReady(Event):
+    """The socket answers."""
+
+    name: ClassVar[str] = "serve.ready"
+    socket: str
+
+
+@dataclass(frozen=True)
+class ServeStopped(Event):
+    """The server ended; ``reason`` is stdin, idle or signal."""
+
+    name: ClassVar[str] = "serve.stopped"
+    reason: str
+    requests: int
+
+
+EVENTS: dict[str, type[Event]] = {each.name: each for each in Event.__subclasses__()}
+
+
+def encode(event: Event) -> str:
+    """The event as one line of JSON without the line break; a number that is not finite becomes null."""
+    fields = {key: _finite(value) for key, value in dataclasses.asdict(event).items()}
+    return json.dumps({"event": event.name, **fields}, separators=(",", ":"), allow_nan=False)
+
+
+def decode(line: str) -> Event:
+    """The event in a line.
+
+    Raises:
+        EventError: not JSON, an unknown event, a missing or unknown field, or a value of another type.
+    """
+    try:
+        document = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        raise EventError("the line is not JSON") from None
+    if not isinstance(document, dict) or document.get("event") not in EVENTS:
+        raise EventError("the line is no known event")
+    kind = EVENTS[document.pop("event")]
+    declared = typing.get_type_hints(kind)
+    declared.pop("name")
+    if set(document) != set(declared):
+        raise EventError(f"{kind.name}: fields differ: {', '.join(sorted(set(declared) ^ set(document)))[:200]}")
+    return kind(**{key: _typed(value, declared[key], f"{kind.name}.{key}") for key, value in document.items()})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not (float("-inf") < value < float("inf")) else value
+
+
+def _typed(value: Any, declared: Any, path: str) -> Any:
+    if isinstance(declared, types.GenericAlias):
+        if not isinstance(value, list):
+            raise EventError(f"{path}: not a list")
+        return [_typed(each, declared.__args__[0], path) for each in value]
+    if declared is float:
+        # JSON has no NaN; null stands for it on the line.
+        if value is None:
+            return float("nan")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif type(value) is declared:
+        return value
+    raise EventError(f"{path}: not of type {getattr(declared, '__name__', declared)}")

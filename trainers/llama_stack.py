@@ -1,0 +1,185 @@
+"""A whole model of the Llama family over ``trainers.llama_layer``, sharing the weights of transformers' model.
+
+Guarantees: base weights are shared, not doubled (query, key, value and gate, up are moved into one tensor each, and the
+model's own layers read views of it); a model with anything unknown in a layer is ``Unsuitable``.
+Does not: judge the family's finer settings (scaled embeddings, rotary variants); the comparison in ``trainers.forward``
+does that by numbers.
+
+Example:
+    >>> stack = LlamaStack(adapter)
+    >>> stack.losses(batch).sum().backward()  # gradients are now in adapter.grads
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trainers.adapter import ADAPTER, Adapter
+from trainers.head_loss import token_losses
+from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, rms_norm
+
+if TYPE_CHECKING:
+    from trainers.forward import MicroBatch
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+class Unsuitable(Exception):
+    """The model is not of this family; the message says what is different."""
+
+
+class LlamaStack:
+    """Embedding, layers, final norm and head on packed sequences; a ``Forward``."""
+
+    name = "pack"
+    reason = "packed through layers written for this family"
+
+    def __init__(self, adapter: Adapter) -> None:
+        base = adapter.base
+        decoder = getattr(base, "model", None)
+        head = base.get_output_embeddings()
+        if decoder is None or not all(
+            hasattr(decoder, part) for part in ("embed_tokens", "layers", "norm", "rotary_emb")
+        ):
+            raise Unsuitable("own layers know the Llama family only")
+        if head is None or head.bias is not None:
+            raise Unsuitable("own layers know no head with a bias")
+        windows = set(getattr(base.config, "layer_types", None) or ["full_attention"])
+        if windows != {"full_attention"} or (
+            getattr(base.config, "sliding_window", None) and getattr(base.config, "use_sliding_window", True)
+        ):
+            raise Unsuitable("own layers know no sliding window")
+        for layer in decoder.layers:
+            _check_layer(layer)
+        self._adapter = adapter
+        self._decoder = decoder
+        self._head: Tensor = head.weight
+        self._eps = float(base.config.rms_norm_eps)
+        self._frozen = [_freeze(layer, base.config, self._eps) for layer in decoder.layers]
+        self._lora = [_pairs(layer, adapter) for layer in decoder.layers]
+        for lora in self._lora:
+            for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
+                pair.allocate(self._head.dtype)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Copies the adapter's weights into the precision of the computation."""
+        with torch.no_grad():
+            for lora in self._lora:
+                for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
+                    pair.refresh()
+
+    def losses(self, batch: MicroBatch) -> Tensor:
+        """See ``trainers.forward.Forward``; gradients reach ``adapter.grads`` and nothing else."""
+        x = self._decoder.embed_tokens(batch.tokens).detach()
+        cos, sin = self._decoder.rotary_emb(x[None], batch.positions[None])
+        half = cos.shape[-1] // 2
+        rotary = (cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
+        trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
+        for frozen, lora in zip(self._frozen, self._lora, strict=True):
+            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths)  # type: ignore[no-untyped-call]
+        hidden = _FinalNorm.apply(x[batch.rows], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
+        return token_losses(hidden, self._head, batch.targets)
+
+
+class _FinalNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        out, inverse = rms_norm(x, weight, eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        from trainers.llama_layer import rms_norm_backward
+
+        x, weight, inverse = ctx.saved_tensors
+        return rms_norm_backward(grad, x, weight, inverse), None, None
+
+
+def _check_layer(layer: Any) -> None:
+    """A layer may hold the seven linear layers with adapters and its two norms, nothing else."""
+    expected = {f"self_attn.{name}" for name in _ATTENTION} | {f"mlp.{name}" for name in _MLP}
+    for path in expected:
+        try:
+            linear = layer.get_submodule(path)
+        except AttributeError:
+            raise Unsuitable("own layers know the Llama family only") from None
+        if not hasattr(linear, "lora_A") or ADAPTER not in linear.lora_A:
+            raise Unsuitable("own layers need adapters on all linear layers")
+        if type(linear.base_layer) is not torch.nn.Linear or linear.lora_variant:
+            raise Unsuitable("own layers know plain LoRA on plain linear layers only")
+        is_biased = linear.base_layer.bias is not None
+        if is_biased and path.rpartition(".")[2] not in _ATTENTION[:3]:
+            raise Unsuitable("own layers know biases of query, key and value only")
+    allowed = {*expected, "input_layernorm", "post_attention_layernorm"}
+    for name, _ in layer.named_parameters():
+        if not any(name.startswith(f"{path}.") for path in allowed):
+            raise Unsuitable("a layer has weights that own layers do not know")
+    biases = {linear.base_layer.bias is None for linear in (getattr(layer.self_attn, name) for name in _ATTENTION[:3])}
+    if len(biases) > 1 or type(layer.mlp.act_fn).__name__ not in ("SiLU", "SiLUActivation"):
+        raise Unsuitable("own layers know the SiLU gate only")
+
+
+def _joined(linears: list[Any], part: str) -> Tensor:
+    """One tensor of the parts of several layers; their own parameters become views into it."""
+    whole = torch.cat([getattr(each.base_layer, part).data for each in linears])
+    at = 0
+    for each in linears:
+        parameter = getattr(each.base_layer, part)
+        parameter.data = whole[at : at + parameter.shape[0]]
+        at += parameter.shape[0]
+    return whole
+
+
+def _freeze(layer: Any, config: Any, eps: float) -> FrozenLayer:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+    kv_heads = int(config.num_key_value_heads)
+    head = int(attention.head_dim)
+    return FrozenLayer(
+        kv_heads=kv_heads,
+        groups=int(config.num_attention_heads) // kv_heads,
+        head=head,
+        eps=eps,
+        norm_in=layer.input_layernorm.weight.data,
+        norm_mlp=layer.post_attention_layernorm.weight.data,
+        qkv=_joined(projections, "weight"),
+        qkv_bias=None if attention.q_proj.base_layer.bias is None else _joined(projections, "bias"),
+        out=attention.o_proj.base_layer.weight.data,
+        gate_up=_joined([mlp.gate_proj, mlp.up_proj], "weight"),
+        down=mlp.down_proj.base_layer.weight.data,
+    )
+
+
+def _pairs(layer: Any, adapter: Adapter) -> LayerLora:
+    attention, mlp = layer.self_attn, layer.mlp
+    return LayerLora(
+        qkv=_pair([attention.q_proj, attention.k_proj, attention.v_proj], adapter),
+        out=_pair([attention.o_proj], adapter),
+        gate_up=_pair([mlp.gate_proj, mlp.up_proj], adapter),
+        down=_pair([mlp.down_proj], adapter),
+    )
+
+
+def _pair(linears: list[Any], adapter: Adapter) -> LoraPair:
+    lows = [each.lora_A[ADAPTER].weight for each in linears]
+    highs = [each.lora_B[ADAPTER].weight for each in linears]
+    first = lows[0].data.storage_offset()
+    count = sum(each.numel() for each in lows)
+    offsets = [first + sum(each.numel() for each in lows[:index]) for index in range(len(lows))]
+    scalings = {each.scaling[ADAPTER] for each in linears}
+    if [each.data.storage_offset() for each in lows] != offsets or len(scalings) > 1:
+        raise Unsuitable("own layers need one rank and one scaling for all")
+    rows = sum(each.shape[0] for each in lows)
+    return LoraPair(
+        scaling=scalings.pop(),
+        a_weight=adapter.weights[first : first + count].view(rows, -1),
+        a_grad=adapter.grads[first : first + count].view(rows, -1),
+        b_weights=[each.data for each in highs],
+        b_grads=[each.grad for each in highs if each.grad is not None],
+    )

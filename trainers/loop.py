@@ -1,0 +1,249 @@
+"""The training loop: steps, held-out loss, best adapter, checkpoints, and stopping in time.
+
+Guarantees: after ``go`` the best adapter by held-out loss is in ``best``; a run that was interrupted anywhere and taken
+up again from its checkpoint makes the same steps bit by bit on a CPU with as many threads; a step that runs out of
+memory is repeated in smaller pieces with the same effective batch; updates that are not finite are left out, and too
+many of them in a row end the run.
+Does not: know what a method learns, nor where output goes.
+
+Example:
+    >>> loop = Loop(spec, parts, out, key, speak, stop)
+    >>> loop.go()
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers import batches
+from trainers.adapter import Adapter
+from trainers.checkpoint import State, load_checkpoint, save_checkpoint
+from trainers.device import Device, memory_bytes
+from trainers.encoding import Split
+from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
+from trainers.events import CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
+from trainers.flops import Flops
+from trainers.forward import Forward, MicroBatch, micro_batch
+from trainers.optimiser import AdamW, clip, learning_rate_at
+from trainers.process import Speaker, Stop
+from trainers.sft import Sft
+from trainers.shards import context_of
+from trainers.spec import Spec, identity
+
+MOST_SKIPPED = 3
+LEAST_MICRO_TOKENS = 16
+#: Without a setting, evaluations are this share of steps apart, and further when the held-out split is large, so that
+#: they cost at most about an eighth of the time.
+EVALUATIONS = 10
+LEAST_TRAINED_PER_HELD_OUT = 3
+
+
+@dataclass
+class Parts:
+    """What a run works with."""
+
+    adapter: Adapter
+    forward: Forward
+    device: Device
+    method: Sft
+    train: Split
+    held_out: Split
+
+
+class Loop:
+    """One run. ``state`` and ``best`` are its result."""
+
+    def __init__(self, spec: Spec, parts: Parts, out: Path, key: bytes, speak: Speaker, stop: Stop) -> None:
+        self.spec, self.parts, self.out = spec, parts, out
+        self._key, self._speak, self._stop = key, speak, stop
+        self._identity = identity(spec)
+        self._context = context_of(spec.output.context, "checkpoint")
+        self._lengths = parts.train.lengths
+        self._flops = Flops.of(parts.adapter)
+        self.schedule = batches.Schedule(self._lengths, spec.batch_tokens, spec.epochs, spec.max_steps, spec.seed)
+        self._optimiser = AdamW(parts.adapter.weights, spec.optimiser)
+        self.state = State(micro_tokens=spec.micro_tokens or parts.device.micro_tokens)
+        self.best = parts.adapter.weights.clone()
+        self._random = torch.get_rng_state()
+        held_out = (
+            len(parts.held_out.tokens)
+            * LEAST_TRAINED_PER_HELD_OUT
+            / min(spec.batch_tokens, max(1, len(parts.train.tokens)))
+        )
+        self._evaluate_every = spec.evaluate_every or max(
+            1, math.ceil(self.schedule.steps / EVALUATIONS), int(held_out)
+        )
+        self._started = time.monotonic()
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether patience ended the run."""
+        return self.spec.patience is not None and self.state.stale >= self.spec.patience
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run, interruptions not counted."""
+        return self.state.seconds + time.monotonic() - self._started
+
+    def resume(self) -> None:
+        """Takes up the checkpoint of the output folder.
+
+        Raises:
+            TrainerError: as ``load_checkpoint``.
+        """
+        self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context)
+        places = {"weights": self.parts.adapter.weights, "best": self.best}
+        places |= {"first": self._optimiser.first, "second": self._optimiser.second}
+        for name, place in places.items():
+            place.copy_(tensors[name])
+        self._random = tensors["random"]
+        torch.set_rng_state(self._random)
+        self.parts.forward.refresh()
+        self._speak(RunResumed(run=self.spec.run, step=self.state.step, steps=self.schedule.steps))
+
+    def save(self) -> None:
+        """Writes the checkpoint of the last finished step."""
+        tensors: dict[str, Tensor] = {
+            "weights": self.parts.adapter.weights,
+            "best": self.best,
+            "first": self._optimiser.first,
+            "second": self._optimiser.second,
+            "random": self._random,
+        }
+        kept = {name: each.detach().cpu().clone() for name, each in tensors.items()}
+        state = State(**(vars(self.state) | {"seconds": self.seconds}))
+        size = save_checkpoint(self.out, state, kept, self._identity, self._key, self._context)
+        self._speak(CheckpointSaved(run=self.spec.run, step=self.state.step, bytes=size))
+
+    def go(self) -> None:
+        """Runs to the end.
+
+        Raises:
+            Cancelled: after a checkpoint of the last finished step was written.
+            TrainerError: ``training.diverged``, ``memory.exhausted``, ``output.unusable``.
+        """
+        try:
+            if self.state.step == 0:
+                self._evaluate(is_start=True)
+            while self.state.step < self.schedule.steps and not self.stopped_early:
+                self._step()
+                is_last = self.state.step == self.schedule.steps
+                is_evaluated = is_last or self.state.step % self._evaluate_every == 0
+                if is_evaluated:
+                    self._evaluate()
+                every = self.spec.checkpoint_every
+                if is_last or (self.state.step % every == 0 if every else is_evaluated):
+                    self.save()
+        except Cancelled:
+            if self.state.step:
+                self.save()
+            raise
+
+    def _step(self) -> None:
+        begun = time.monotonic()
+        batch = self.schedule.batch(self.state.step)
+        adapter, spec = self.parts.adapter, self.spec
+        supervised = sum(sum(self.parts.train.marks_of(index)) for index in batch)
+        total = self._in_pieces(batch, lambda piece: self.parts.method.learn(self.parts.forward, piece, 1 / supervised))
+        norm = clip(adapter.grads, spec.optimiser.clip_norm)
+        rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
+        if math.isfinite(total) and math.isfinite(norm):
+            self._optimiser.step(adapter.grads, self.state.step, rate)
+            self.parts.forward.refresh()
+            self.state.skipped = 0
+        else:
+            self.state.skipped += 1
+        tokens = sum(self._lengths[index] for index in batch)
+        pairs = sum(self._lengths[index] ** 2 for index in batch) // 2
+        self.state.step += 1
+        self.state.tokens += tokens
+        self.state.flops += self._flops.training(tokens, pairs, supervised)
+        self._random = torch.get_rng_state()
+        self._report(total / supervised, rate, norm, tokens / max(1e-9, time.monotonic() - begun))
+        if self.state.skipped >= MOST_SKIPPED:
+            raise TrainerError(
+                "training.diverged",
+                f"loss or gradient were not finite in {MOST_SKIPPED} steps in a row, last step {self.state.step}",
+                "lower optimiser.learning_rate, or set precision to fp32",
+                EXIT_FAULT,
+            )
+
+    def _in_pieces(self, batch: list[int], work: Callable[[MicroBatch], float]) -> float:
+        """Sum of ``work`` over micro-batches, from the start again in smaller ones when memory runs out."""
+        cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
+        while True:
+            self.parts.adapter.grads.zero_()
+            try:
+                total = 0.0
+                for piece in cut(batch, self._lengths, self.state.micro_tokens):
+                    self._stop.check()
+                    total += work(micro_batch(self.parts.train, piece, self.parts.device.name))
+                return total
+            except (MemoryError, RuntimeError) as fault:
+                if not is_memory_short(fault):
+                    raise
+            self._shrink()
+
+    def _shrink(self) -> None:
+        if self.parts.device.name == "cuda":
+            torch.cuda.empty_cache()
+        hint = "set micro_tokens to this value to start with it; max_length and lora.rank also cost memory"
+        if self.state.micro_tokens // 2 < LEAST_MICRO_TOKENS:
+            raise TrainerError("memory.exhausted", "the smallest micro-batch does not fit", hint, EXIT_MEMORY)
+        self.state.micro_tokens //= 2
+        self._speak(MemoryShort(self.spec.run, self.state.step, self.state.micro_tokens, hint))
+
+    def _report(self, loss: float, rate: float, norm: float, speed: float) -> None:
+        left = self.schedule.steps - self.state.step
+        self._speak(
+            TrainStep(
+                run=self.spec.run,
+                step=self.state.step,
+                steps=self.schedule.steps,
+                epoch=self.schedule.epoch_at(self.state.step),
+                tokens=self.state.tokens,
+                loss=loss,
+                learning_rate=rate,
+                grad_norm=norm,
+                tokens_per_second=speed,
+                memory_bytes=memory_bytes(self.parts.device.name),
+                eta_seconds=left * self.seconds / self.state.step,
+            )
+        )
+
+    def _evaluate(self, *, is_start: bool = False) -> None:
+        """Held-out loss. That of the untouched model is reported but never the best: it is no result of training."""
+        held_out = self.parts.held_out
+        cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
+        model = self.parts.adapter.model
+        total = 0.0
+        # Without dropout, which would blur the loss and move the random state on.
+        model.eval()
+        for piece in cut(list(range(len(held_out))), held_out.lengths, self.state.micro_tokens):
+            self._stop.check()
+            batch = micro_batch(held_out, piece, self.parts.device.name)
+            total += self.parts.method.measure(self.parts.forward, batch)
+        model.train(self.spec.lora.dropout > 0)
+        loss = total / held_out.supervised
+        is_best = not is_start and loss < self.state.best_loss
+        if is_best:
+            self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
+            self.best.copy_(self.parts.adapter.weights)
+        elif not is_start:
+            self.state.stale += 1
+        self._speak(EvalLoss(run=self.spec.run, step=self.state.step, loss=loss, best=is_best))
+
+
+def is_memory_short(fault: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a device or on the CPU."""
+    text = str(fault)
+    return (
+        isinstance(fault, MemoryError | torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
+    )

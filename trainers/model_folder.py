@@ -1,0 +1,228 @@
+"""A folder of a base model, judged before anything in it is loaded.
+
+Guarantees: only named kinds of plain files are accepted (safetensors, JSON, text, the template); pickles and other
+executable formats, code, ``auto_map``, kernels from a hub, quantisation plug-ins, links that leave the folder,
+safetensors headers that are oversized or lie about their offsets, and index entries that name other places are
+refused; the digest covers every accepted file.
+Does not: judge what the weights do, nor load them; a chat template is text here and is rendered in a sandbox later.
+
+Example:
+    >>> folder = check_folder(Path("/models/base"), digest=None)
+    >>> folder.digest
+    'sha256:…'
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import TrainerError
+
+MAX_CONFIG_BYTES = 64 << 20
+MAX_HEADER_BYTES = 32 << 20
+
+_WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
+_PLAIN = re.compile(
+    r"config\.json|generation_config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json"
+    r"|added_tokens\.json|vocab\.json|vocab\.txt|merges\.txt|tokenizer\.model|spiece\.model|chat_template\.(?:jinja|json)"
+    r"|preprocessor_config\.json|[A-Za-z0-9._-]+\.safetensors\.index\.json"
+    r"|(?:README|LICENSE|LICENCE|NOTICE|USE_POLICY|CITATION|MODEL_CARD)(?:\.[A-Za-z]{2,8})?|[A-Za-z0-9._-]+\.(?:md|png|svg)"
+)
+_EXECUTABLE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack", ".mar"}
+_CODE = {".py", ".pyc", ".so", ".sh", ".ipynb", ".dll", ".js"}
+_WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "custom_generate")
+
+#: Bytes per element. Source: the format description of the safetensors project (README, "Format").
+_SIZES = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
+}
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that may be loaded. ``digest`` is over names and contents of all accepted files."""
+
+    path: Path
+    digest: str
+    config: dict[str, Any]
+    architecture: str
+    parameters: int
+
+
+def check_folder(path: Path, digest: str | None = None) -> ModelFolder:
+    """Judges a folder and computes its digest.
+
+    Args:
+        path: of the folder.
+        digest: what it has to be, or None where nothing is pinned.
+
+    Raises:
+        TrainerError: ``model.missing``, ``model.refused`` (all reasons at once), ``model.digest``.
+    """
+    if not path.is_dir():
+        raise TrainerError("model.missing", f"no such model folder: {path}", "give the folder that holds config.json")
+    files, problems = _sort_files(path)
+    weights = [each for each in files if _WEIGHTS.fullmatch(each.name)]
+    if not weights:
+        problems.append("no *.safetensors file")
+    config = _read_json(path / "config.json", problems)
+    for each in files:
+        if (
+            each.suffix == ".json"
+            and each.name != "config.json"
+            and not each.name.startswith(("vocab", "tokenizer.json"))
+        ):
+            _judge_words(_read_json(each, problems), each.name, problems)
+    _judge_words(config, "config.json", problems)
+    _judge_index(path, {each.name for each in weights}, problems)
+    parameters = sum(_judge_header(each, problems) for each in weights)
+    architecture = _architecture(config, problems)
+    if problems:
+        raise TrainerError(
+            "model.refused",
+            f"{path}: " + "; ".join(problems[:20]),
+            "use a safetensors release of the model without code; convert pickled weights elsewhere, never here",
+        )
+    found = _digest(files)
+    if digest is not None and digest != found:
+        raise TrainerError(
+            "model.digest",
+            f"{path}: the files have digest {found}, the spec pins {digest}",
+            "restore the pinned files, or pin this digest after the change was reviewed",
+        )
+    return ModelFolder(path, found, config, architecture, parameters)
+
+
+def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
+    files, problems = [], []
+    root = path.resolve()
+    for each in sorted(path.iterdir()):
+        if each.name.startswith("."):
+            continue  # Nothing hidden is ever loaded, and so it is not part of the digest either.
+        name = repr(each.name[:80])
+        if not each.resolve().is_relative_to(root):
+            problems.append(f"{name}: a link that leaves the folder")
+        elif each.is_dir():
+            problems.append(f"{name}: a folder; only the model's own files belong here")
+        elif each.suffix.lower() in _EXECUTABLE:
+            problems.append(f"{name}: a format that can run code when it is read")
+        elif each.suffix.lower() in _CODE:
+            problems.append(f"{name}: code")
+        elif _WEIGHTS.fullmatch(each.name) or _PLAIN.fullmatch(each.name):
+            files.append(each)
+        else:
+            problems.append(f"{name}: not a file a model folder needs")
+    return files, problems
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            problems.append(f"{path.name}: larger than {MAX_CONFIG_BYTES} bytes")
+            return {}
+        document = json.loads(path.read_bytes())
+    except OSError:
+        problems.append(f"{path.name}: missing or not readable")
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        problems.append(f"{path.name}: not JSON")
+    else:
+        if isinstance(document, dict):
+            return document
+        problems.append(f"{path.name}: not an object")
+    return {}
+
+
+def _judge_words(value: Any, where: str, problems: list[str]) -> None:
+    """Looks at every depth for settings by which a configuration names code."""
+    if isinstance(value, list):
+        for each in value:
+            _judge_words(each, where, problems)
+    if not isinstance(value, dict):
+        return
+    for key, each in value.items():
+        if key in _WORDS_TO_REFUSE and each not in (None, False):
+            problems.append(f"{where}: {key}")
+        elif "attn_implementation" in str(key) and each not in (None, "eager", "sdpa", "flash_attention_2"):
+            problems.append(f"{where}: {str(key)[:40]} names an attention kernel from elsewhere")
+        else:
+            _judge_words(each, where, problems)
+
+
+def _judge_index(path: Path, weights: set[str], problems: list[str]) -> None:
+    for each in sorted(path.glob("*.safetensors.index.json")):
+        shards = _read_json(each, problems).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            problems.append(f"{each.name}: no weight_map")
+            continue
+        strange = {str(name)[:80] for name in shards.values() if name not in weights}
+        problems.extend(f"{each.name}: names {name!r}, which is not a weight file of this folder" for name in strange)
+
+
+def _judge_header(path: Path, problems: list[str]) -> int:
+    """Number of parameters in a safetensors file, after its header was found to be sound."""
+    size = path.stat().st_size
+    with path.open("rb") as source:
+        prefix = source.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
+        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+            problems.append(f"{path.name}: its header says a length that cannot be right")
+            return 0
+        raw = source.read(length)
+    try:
+        header = json.loads(raw)
+        header.pop("__metadata__", None)
+        spans = sorted(_span(entry) for entry in header.values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        problems.append(f"{path.name}: its header is not sound")
+        return 0
+    end = 0
+    for begin, after, _ in spans:
+        if begin != end:
+            problems.append(f"{path.name}: its tensors overlap or leave a gap")
+            return 0
+        end = after
+    if end != size - 8 - length:
+        problems.append(f"{path.name}: its header and its length do not agree")
+    return sum(count for _, _, count in spans)
+
+
+def _span(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """Begin, end and number of elements of a tensor; ValueError where they do not agree."""
+    begin, end = entry["data_offsets"]
+    count = 1
+    for side in entry["shape"]:
+        if not isinstance(side, int) or side < 0:
+            raise ValueError("shape")
+        count *= side
+    if not 0 <= begin <= end or end - begin != count * _SIZES[entry["dtype"]]:
+        raise ValueError("offsets")
+    return begin, end, count
+
+
+def _architecture(config: dict[str, Any], problems: list[str]) -> str:
+    names = config.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        problems.append("config.json: architectures must name exactly one class")
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,80}", names[0]) or not isinstance(config.get("model_type"), str):
+        problems.append("config.json: no usable architecture and model_type")
+        return ""
+    return names[0]
+
+
+def _digest(files: list[Path]) -> str:
+    """sha256 over lines of "<sha256 of the file>  <name>", in the order of names."""
+    whole = hashlib.sha256()
+    for each in files:
+        with each.open("rb") as source:
+            whole.update(f"{hashlib.file_digest(source, 'sha256').hexdigest()}  {each.name}\n".encode())
+    return f"sha256:{whole.hexdigest()}"

@@ -1,0 +1,77 @@
+"""An attention function for transformers' models that keeps packed sequences apart.
+
+Guarantees: each sequence attends to itself only, causally, within its sliding window where the layer has one.
+Does not: support soft-capped scores or attention biases; it raises, and the caller takes another way.
+
+Example:
+    >>> model.set_attn_implementation(register())
+    >>> model(input_ids=packed[None], position_ids=positions[None], packed_lengths=[3, 5], use_cache=False)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.block_attention import attend, attend_backward
+
+NAME = "steward_packed"
+
+
+class _PackedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
+        out, shares = attend(q, k, v, lengths)
+        ctx.save_for_backward(q, k, v)
+        ctx.rest = (shares, lengths)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        return (*attend_backward(grad, *ctx.saved_tensors, *ctx.rest), None)
+
+
+def register() -> str:
+    """Makes the function known to transformers and returns its name."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(NAME, packed_attention)
+    return NAME
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    packed_lengths: list[int],
+    sliding_window: int | None = None,
+    dropout: float = 0.0,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls it. ``query`` (1, H, T, d), ``key`` and ``value`` (1, K, T, d); returns (1, T, H, d).
+
+    Raises:
+        NotImplementedError: the layer wants something this does not do.
+    """
+    if (
+        attention_mask is not None
+        or dropout
+        or any(extra.get(name) is not None for name in ("softcap", "position_bias"))
+    ):
+        raise NotImplementedError("masks, dropout, caps and biases are not supported on packed sequences")
+    if not getattr(module, "is_causal", True):
+        raise NotImplementedError("not a causal layer")
+    if sliding_window is not None and max(packed_lengths) > sliding_window:
+        raise NotImplementedError("a sequence is longer than the layer's window")
+    heads, tokens, size = query.shape[1:]
+    kv_heads = key.shape[1]
+    scale = size**-0.5 if scaling is None else scaling
+    q = (query[0] * scale).transpose(0, 1).reshape(tokens, kv_heads, heads // kv_heads, size)
+    out: Tensor = _PackedAttention.apply(q, key[0].transpose(0, 1), value[0].transpose(0, 1), packed_lengths)  # type: ignore[no-untyped-call]
+    return out.reshape(1, tokens, heads, value.shape[3]), None

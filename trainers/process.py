@@ -1,0 +1,143 @@
+"""The trainer's process: quiet, offline, without core dumps, and gone within seconds when asked.
+
+Guarantees: no network by transformers or the hub library; a core dump cannot spill plaintext; after SIGTERM or SIGINT
+the process is gone within ``GRACE_SECONDS``, cleanly if the work in hand lets it.
+Does not: watch its parent; who starts a trainer reads its stdout, and a closed stdout counts as a cancellation.
+
+Example:
+    >>> prepare_process()
+    >>> stop = Stop(say)
+    >>> stop.check()  # raises Cancelled once a signal came
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from trainers.errors import EXIT_CANCELLED, Cancelled, TrainerError
+from trainers.events import Event, encode
+
+GRACE_SECONDS = 4.0
+QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    # Threads that wait for each other by spinning lose most of a machine that others use as well.
+    "OMP_WAIT_POLICY": "passive",
+}
+
+
+def prepare_process() -> None:
+    """Settings that must stand before torch and transformers are imported."""
+    os.environ.update(QUIET)
+    os.environ.setdefault("OMP_NUM_THREADS", str(min(2, len(os.sched_getaffinity(0)))))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Libraries warn about their own deprecations; nobody reads a trainer's stderr line by line.
+    warnings.simplefilter("ignore")
+
+
+class Speaker:
+    """Writes events, one line each. A reader that went away counts as a cancellation."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.is_heard = True
+
+    def __call__(self, event: Event) -> None:
+        """Writes and flushes; never raises."""
+        with self._lock:
+            try:
+                self._stream.write(encode(event) + "\n")
+                self._stream.flush()
+            except (BrokenPipeError, ValueError):
+                self.is_heard = False
+
+
+class Stop:
+    """Turns SIGTERM and SIGINT into ``Cancelled`` at the next ``check``, and into an exit if that comes too late."""
+
+    def __init__(self, speak: Speaker, last_words: Callable[[], Event]) -> None:
+        self._speak = speak
+        self._last_words = last_words
+        self._is_over = False
+        self.is_asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals over for a while; only possible in the main thread, elsewhere nothing is taken over."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            self._is_over = True
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.is_asked:
+            self.is_asked = True
+            timer = threading.Timer(GRACE_SECONDS, self._leave)
+            timer.daemon = True
+            timer.start()
+
+    def _leave(self) -> None:
+        if self._is_over:
+            return
+        self._speak(self._last_words())
+        sys.stdout.flush()
+        os._exit(EXIT_CANCELLED)
+
+    def check(self) -> None:
+        """To be called between two pieces of work.
+
+        Raises:
+            Cancelled: a signal came or nobody listens.
+        """
+        if self.is_asked or not self._speak.is_heard:
+            raise Cancelled
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Holds the output folder for this process.
+
+    Raises:
+        TrainerError: ``output.busy`` when another trainer works there, ``output.unusable`` when it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        raise TrainerError(
+            "output.unusable", f"{folder}: {fault.strerror}", "give a folder that can be written"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise TrainerError(
+            "output.busy", f"another trainer works in {folder}", "wait for it, or stop it with SIGTERM"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,193 @@
+"""``run``, ``resume`` and ``validate``: from a spec to a sealed adapter.
+
+Guarantees: data are read before the model is loaded, so bad data fail fast; ``adapter.sealed`` is written once, from
+the best state; equal specs, data and machine give an equal adapter digest, interrupted or not.
+Does not: delete checkpoints; whoever owns the output folder does.
+
+Example:
+    >>> train(load_spec(path), keys, out, speak, stop, must_resume=False)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.adapter import Adapter, digest_of, lay_lora, pack_adapter
+from trainers.base_model import load_base, load_tokenizer
+from trainers.checkpoint import has_checkpoint
+from trainers.device import choose_device, memory_bytes
+from trainers.encoding import Split, encode
+from trainers.errors import EXIT_FAULT, TrainerError
+from trainers.events import DataLoaded, RunFinished, RunStarted, SpecValid
+from trainers.forward import choose_forward
+from trainers.keys import Keys
+from trainers.loop import Loop, Parts
+from trainers.model_folder import ModelFolder, check_folder
+from trainers.process import Speaker, Stop
+from trainers.sealed import ADAPTER_FILE, write_sealed
+from trainers.sft import Sft
+from trainers.shards import Record, context_of, read_records
+from trainers.spec import ObjectSpec, Spec
+
+
+def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
+    for record in records:
+        stop.check()
+        yield record
+
+
+def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: Keys, stop: Stop) -> Split:
+    """Reads and tokenises one shard."""
+    records = _watched(read_records(shard, keys.data_key, name), stop)
+    return encode(records, tokenizer, spec.max_length, spec.too_long)
+
+
+def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
+    speak(
+        DataLoaded(
+            run=spec.run,
+            split=name,
+            records=len(split),
+            tokens=len(split.tokens),
+            supervised=split.supervised,
+            longest=max(split.lengths),
+            truncated=split.truncated,
+            truncated_tokens=split.truncated_tokens,
+            refused=split.refused,
+        )
+    )
+
+
+def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tuple[Loop, ModelFolder, Any]:
+    """Everything up to the first step.
+
+    Raises:
+        TrainerError: for data, model and machine.
+        Cancelled: a signal came.
+    """
+    folder = check_folder(Path(spec.model.path), spec.model.digest)
+    tokenizer = load_tokenizer(folder)
+    splits = {}
+    for name, shard in (("train", spec.data.train), ("validation", spec.data.validation)):
+        splits[name] = load_split(spec, shard, name, tokenizer, keys, stop)
+        _announce(spec, name, splits[name], speak)
+    device = choose_device(spec.precision)
+    model = load_base(folder, device)
+    stop.check()
+    adapter = lay_lora(model, spec.lora, spec.seed)
+    adapter.model.train(spec.lora.dropout > 0)
+    forward = choose_forward(adapter, spec.packing, has_dropout=spec.lora.dropout > 0)
+    torch.manual_seed(spec.seed)
+    parts = Parts(adapter, forward, device, Sft(), splits["train"], splits["validation"])
+    loop = Loop(spec, parts, out, keys.output_key, speak, stop)
+    speak(
+        RunStarted(
+            run=spec.run,
+            device=device.name,
+            precision=device.precision,
+            precision_reason=device.precision_reason,
+            packing=forward.name,
+            packing_reason=forward.reason,
+            threads=device.threads,
+            base_digest=folder.digest,
+            parameters=folder.parameters,
+            trainable=adapter.weights.numel(),
+            steps=loop.schedule.steps,
+            micro_tokens=loop.state.micro_tokens,
+        )
+    )
+    return loop, folder, tokenizer
+
+
+def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must_resume: bool) -> None:
+    """Runs a spec to its end, from the checkpoint in ``out`` where there is one.
+
+    Raises:
+        TrainerError: ``checkpoint.missing`` when ``must_resume`` and there is none; as ``prepare`` and ``Loop.go``.
+        Cancelled: a signal came; ``out`` holds a checkpoint if at least one step was made.
+    """
+    if must_resume and not has_checkpoint(out):
+        raise TrainerError("checkpoint.missing", f"no checkpoint in {out}", "use run to start from the beginning")
+    loop, folder, tokenizer = prepare(spec, keys, out, speak, stop)
+    if has_checkpoint(out):
+        loop.resume()
+    loop.go()
+    if not math.isfinite(loop.state.best_loss):
+        raise TrainerError(
+            "training.diverged",
+            "no held-out loss was finite",
+            "lower optimiser.learning_rate, or set precision to fp32",
+            EXIT_FAULT,
+        )
+    _finish(spec, keys, out, speak, loop, folder, tokenizer)
+
+
+def _finish(spec: Spec, keys: Keys, out: Path, speak: Speaker, loop: Loop, folder: ModelFolder, tokenizer: Any) -> None:
+    adapter, state = loop.parts.adapter, loop.state
+    base = {"name": folder.path.name, "digest": folder.digest}
+    archive = pack_adapter(adapter, loop.best, base, _card(spec, adapter, loop, folder), tokenizer)
+    context = context_of(spec.output.context)
+    written = write_sealed(out / ADAPTER_FILE, archive, keys.output_key, context)
+    speak(
+        RunFinished(
+            run=spec.run,
+            adapter_digest=digest_of(archive),
+            sealed_digest=written.sealed_digest,
+            commitment=written.commitment,
+            adapter_bytes=len(archive),
+            step=state.step,
+            best_step=state.best_step,
+            best_loss=state.best_loss,
+            stopped_early=loop.stopped_early,
+            seconds=loop.seconds,
+            tokens=state.tokens,
+            flops=state.flops,
+            memory_bytes=memory_bytes(loop.parts.device.name),
+        )
+    )
+
+
+def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
+    """README.md of the adapter; depends on the spec, the data and the result alone, never on the time of day."""
+    state = loop.state
+    return (
+        "---\nlibrary_name: peft\n---\n\n"
+        f"# Adapter of run {spec.run}\n\n"
+        f"LoRA (rank {spec.lora.rank}, alpha {spec.lora.alpha}) on {folder.path.name}, "
+        f"{adapter.weights.numel()} trained weights.\n\n"
+        f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
+        f"- held-out loss {state.best_loss:.6f} after step {state.best_step} of {state.step}; this is that state\n"
+        f"- trained on {len(loop.parts.train)} records, chosen by {len(loop.parts.held_out)} held-out ones\n"
+    )
+
+
+def validate(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
+    """Checks spec, model folder, tokenizer, template and every shard, without loading weights.
+
+    Raises:
+        TrainerError: the first thing that is wrong with the model, or all that is wrong with a shard.
+    """
+    folder = check_folder(Path(spec.model.path), spec.model.digest)
+    tokenizer = load_tokenizer(folder)
+    shards = {"train": spec.data.train, "validation": spec.data.validation, "test": spec.data.test}
+    records = 0
+    for name, shard in shards.items():
+        if shard is not None:
+            split = load_split(spec, shard, name, tokenizer, keys, stop)
+            _announce(spec, name, split, speak)
+            records += len(split)
+    choose_device(spec.precision)
+    speak(
+        SpecValid(
+            run=spec.run,
+            base_digest=folder.digest,
+            architecture=folder.architecture,
+            parameters=folder.parameters,
+            records=records,
+        )
+    )

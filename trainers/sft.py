@@ -1,0 +1,29 @@
+"""Supervised fine-tuning: learn the answers, given their prompts.
+
+Guarantees: the loss of a step is the mean over all its supervised tokens, however the step is cut into micro-batches;
+prompts are read but not learnt. Does not: weigh records; a long answer counts for more than a short one, as usual.
+
+Example:
+    >>> total = Sft().learn(forward, batch, share=1 / supervised_tokens_of_the_step)
+"""
+
+from __future__ import annotations
+
+import torch
+
+from trainers.forward import Forward, MicroBatch
+
+
+class Sft:
+    """The method: what is learnt from a micro-batch."""
+
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
+        """Adds the gradients of ``share`` times the summed loss; returns the sum in nats."""
+        total = forward.losses(batch).sum()
+        (total * share).backward()  # type: ignore[no-untyped-call]
+        return float(total.detach())
+
+    @torch.no_grad()
+    def measure(self, forward: Forward, batch: MicroBatch) -> float:
+        """The summed loss in nats, without gradients."""
+        return float(forward.losses(batch).sum())

@@ -1,0 +1,209 @@
+"""The training spec: what one run is asked to do, as JSON without secrets.
+
+Guarantees: a spec that reads is complete and within bounds; every problem is reported at once with its path; unknown
+keys are refused; ``spec.schema.json`` equals ``json_schema()`` (a test compares them); importing this module loads
+neither torch nor Django.
+Does not: hold keys (they come over stdin), nor check that paths exist or that the model suits the machine
+(``python -m trainers validate`` does).
+
+Example:
+    >>> spec = read_spec(json.loads(Path("spec.json").read_text()))
+    >>> spec.lora.rank
+    16
+"""
+
+# ruff: noqa: RUF009 - declared() and part() return dataclasses.field, nothing is shared between instances.
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.fields import (
+    Choice,
+    Flag,
+    Maybe,
+    Number,
+    Part,
+    Several,
+    SpecError,
+    Text,
+    Whole,
+    declared,
+    part,
+    read,
+    schema_of,
+)
+
+__all__ = ["Spec", "SpecError", "identity", "json_schema", "load_spec", "read_spec"]
+
+SCHEMA = "steward.train/1"
+MAX_SPEC_BYTES = 1 << 20
+
+_TOKEN = Text(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}", "a short token without spaces")
+_PATH = Text(r"[^\x00]{1,4096}", "a path")
+_DIGEST = Text(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")
+_HEX32 = Text(r"[0-9a-f]{64}", "64 hexadecimal digits")
+
+
+@dataclass(frozen=True)
+class ContextSpec:
+    """What a vault object is bound to; the same five words it was sealed with."""
+
+    workspace: str = declared(_TOKEN)
+    dataset: str = declared(_TOKEN)
+    object: str = declared(_TOKEN)
+    kind: str = declared(_TOKEN)
+    version: str = declared(_TOKEN)
+
+
+@dataclass(frozen=True)
+class ObjectSpec:
+    """A vault object to read: where it lies, what it is bound to and the commitment to its key."""
+
+    path: str = declared(_PATH)
+    context: ContextSpec = part(ContextSpec)
+    commitment: str = declared(_HEX32)
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The shards; ``test`` is read by ``evaluate`` only."""
+
+    train: ObjectSpec = part(ObjectSpec)
+    validation: ObjectSpec = part(ObjectSpec)
+    test: ObjectSpec | None = declared(Maybe(Part(ObjectSpec)), None)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The folder of the base model and, where it is pinned, the digest of its files."""
+
+    path: str = declared(_PATH)
+    digest: str | None = declared(Maybe(_DIGEST), None)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the sealed adapter is bound to (checkpoint and predictions: the same, with their own ``kind``)."""
+
+    context: ContextSpec = part(ContextSpec)
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """Low-rank adapters. Source: Hu et al. 2021, arXiv:2106.09685."""
+
+    rank: int = declared(Whole(1, 1024), 16)
+    alpha: int = declared(Whole(1, 4096), 32)
+    dropout: float = declared(Number(minimum=0.0, below=1.0), 0.0)
+    targets: tuple[str, ...] = declared(Several(Text(r"[A-Za-z0-9_.-]{1,100}", "a layer name"), 64), ("all-linear",))
+    is_rank_stabilised: bool = declared(Flag(), False)
+
+
+@dataclass(frozen=True)
+class OptimiserSpec:
+    """AdamW on the adapter in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
+
+    learning_rate: float = declared(Number(above=0.0, maximum=1.0), 2e-4)
+    weight_decay: float = declared(Number(minimum=0.0, maximum=1.0), 0.0)
+    warmup_ratio: float = declared(Number(minimum=0.0, maximum=1.0), 0.03)
+    schedule: str = declared(Choice(("cosine", "linear", "constant")), "cosine")
+    clip_norm: float = declared(Number(minimum=0.0, maximum=1e6), 1.0)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One run.
+
+    ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
+    is what goes through the model at once and changes memory and speed, not the result beyond rounding.
+    ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
+    checkpoints at each evaluation. ``patience`` counts evaluations without a better held-out loss.
+    """
+
+    schema: str = declared(Choice((SCHEMA,)))
+    run: str = declared(_TOKEN)
+    model: ModelSpec = part(ModelSpec)
+    data: DataSpec = part(DataSpec)
+    output: OutputSpec = part(OutputSpec)
+    method: str = declared(Choice(("sft",)), "sft")
+    way: str = declared(Choice(("lora",)), "lora")
+    lora: LoraSpec = part(LoraSpec, is_required=False)
+    optimiser: OptimiserSpec = part(OptimiserSpec, is_required=False)
+    epochs: int = declared(Whole(1, 1000), 1)
+    max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
+    batch_tokens: int = declared(Whole(1, 10_000_000), 2048)
+    micro_tokens: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
+    max_length: int = declared(Whole(8, 1_048_576), 1024)
+    too_long: str = declared(Choice(("refuse", "truncate")), "refuse")
+    evaluate_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
+    checkpoint_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
+    patience: int | None = declared(Maybe(Whole(1, 10_000)), None)
+    seed: int = declared(Whole(0, 2**32 - 1), 0)
+    precision: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
+    packing: str = declared(Choice(("auto", "pack", "bucket")), "auto")
+
+
+def read_spec(document: Any) -> Spec:
+    """The spec in a parsed JSON document.
+
+    Raises:
+        SpecError: with every problem found.
+    """
+    return read(Spec, document)
+
+
+def load_spec(path: Path) -> Spec:
+    """The spec in a JSON file of at most ``MAX_SPEC_BYTES``.
+
+    Raises:
+        SpecError: not JSON, not UTF-8, too large, a key twice, or not a spec.
+        OSError: the file cannot be read.
+    """
+    raw = path.read_bytes()[: MAX_SPEC_BYTES + 1]
+    if len(raw) > MAX_SPEC_BYTES:
+        raise SpecError([f"{path}: larger than {MAX_SPEC_BYTES} bytes"])
+    try:
+        document = json.loads(raw, object_pairs_hook=_without_doubles)
+    except json.JSONDecodeError as fault:
+        raise SpecError([f"{path}: not JSON: {fault.msg} (line {fault.lineno}, column {fault.colno})"]) from None
+    except UnicodeDecodeError:
+        raise SpecError([f"{path}: not UTF-8"]) from None
+    except RecursionError:
+        raise SpecError([f"{path}: nested too deeply"]) from None
+    return read_spec(document)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise SpecError(["document: a key appears twice in one object"])
+    return document
+
+
+def identity(spec: Spec) -> str:
+    """A digest of all that decides the result of a step; two specs of one identity may share a checkpoint.
+
+    Left out: how long to go on (``epochs``, ``max_steps``, ``patience``), how often to look, the micro-batch and where
+    files lie. A run may therefore be continued with more epochs; its schedule then follows the new length.
+    """
+    facts = asdict(spec)
+    for name in ("epochs", "max_steps", "patience", "evaluate_every", "checkpoint_every", "micro_tokens"):
+        del facts[name]
+    del facts["model"]["path"], facts["data"]["test"]
+    for shard in ("train", "validation"):
+        del facts["data"][shard]["path"]
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON schema of the spec (draft 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Steward training spec",
+        **schema_of(Spec),
+    }
