@@ -1,0 +1,1 @@
+"""People, their roles in workspaces, and what a role permits."""

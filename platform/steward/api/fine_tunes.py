@@ -1,0 +1,190 @@
+"""Fine-tunes: ask for one, watch it, approve a held one, cancel it."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from steward.accounts.roles import Permission
+from steward.api.door import Door, idempotent, one_of
+from steward.api.ledger import EntryShape
+from steward.api.pages import PAGE_PARAMETERS, page, page_of
+from steward.api.parameters import KEY, WORKSPACE
+from steward.audit.actor import UserError
+from steward.audit.models import LedgerEntry
+from steward.catalog.models import BaseModel
+from steward.datasets.models import DatasetVersion
+from steward.runs import actions
+from steward.runs.models import FineTune, Measurement, RunState
+
+
+class FineTuneShape(serializers.ModelSerializer[FineTune]):
+    progress_percent = serializers.IntegerField()
+    model_version = serializers.UUIDField(source="model_version.pk", default=None, allow_null=True)
+
+    class Meta:
+        model = FineTune
+        fields = [
+            "id",
+            "workspace",
+            "name",
+            "dataset_version",
+            "base_model",
+            "workflow",
+            "state",
+            "step",
+            "steps",
+            "progress_percent",
+            "best_step",
+            "best_loss",
+            "tokens",
+            "train_seconds",
+            "failure_code",
+            "failure",
+            "model_version",
+            "requested_by",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+
+
+class FineTuneDetailShape(FineTuneShape):
+    recipe = serializers.DictField()
+    facts = serializers.DictField(help_text="What the trainer said of device, precision and data.")
+
+    class Meta(FineTuneShape.Meta):
+        fields = [*FineTuneShape.Meta.fields, "recipe", "facts", "flops"]
+
+
+class NewFineTune(serializers.Serializer[Any]):
+    dataset_version = serializers.UUIDField(help_text="An approved version.")
+    base_model = serializers.UUIDField()
+    name = serializers.CharField(max_length=120)
+    workflow = serializers.CharField(max_length=60, required=False, default="", allow_blank=True)
+    changes = serializers.DictField(
+        required=False, default=dict, help_text='Recipe values to replace, e.g. {"epochs": 3, "lora": {"rank": 8}}.'
+    )
+
+
+class MeasurementShape(serializers.ModelSerializer[Measurement]):
+    class Meta:
+        model = Measurement
+        fields = [
+            "attempt",
+            "split",
+            "step",
+            "loss",
+            "learning_rate",
+            "grad_norm",
+            "tokens_per_second",
+            "memory_bytes",
+            "eta_seconds",
+            "at",
+        ]
+
+
+class Missing(UserError):
+    """The body names something that is not there, or not the caller's."""
+
+    status = 400
+
+
+_RUNS = FineTune.objects.select_related("workspace", "model_version")
+
+
+class FineTunes(Door):
+    @extend_schema(
+        responses=page_of(FineTuneShape, "FineTune"),
+        parameters=[WORKSPACE, OpenApiParameter("state", str, enum=RunState.values), *PAGE_PARAMETERS],
+        operation_id="list_fine_tunes",
+        tags=["fine-tunes"],
+    )
+    def get(self, request: Request) -> Response:
+        """Fine-tunes of the caller's workspaces, newest first."""
+        rows = self.in_workspaces(_RUNS)
+        if state := one_of(RunState.values, request.query_params.get("state"), "state"):
+            rows = rows.filter(state=state)
+        return page(request, rows, FineTuneShape, ("-created_at", "-id"))
+
+    @extend_schema(
+        request=NewFineTune,
+        responses={201: FineTuneDetailShape},
+        parameters=[KEY],
+        operation_id="create_fine_tune",
+        tags=["fine-tunes"],
+    )
+    @idempotent
+    def post(self, request: Request) -> Response:
+        """Queues a fine-tune of an approved version, or holds it where the policy wants a second person."""
+        asked = self.checked(NewFineTune)
+        version = self.find(
+            DatasetVersion.objects.select_related("workspace", "dataset"), pk=asked.pop("dataset_version")
+        )
+        base_model = BaseModel.objects.filter(pk=asked.pop("base_model")).first()
+        if base_model is None:
+            raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
+        fine_tune = actions.request_fine_tune(actor=self.actor, version=version, base_model=base_model, **asked)
+        return Response(FineTuneDetailShape(fine_tune).data, status=201)
+
+
+class FineTuneDetail(Door):
+    @extend_schema(responses=FineTuneDetailShape, operation_id="get_fine_tune", tags=["fine-tunes"])
+    def get(self, request: Request, fine_tune_id: UUID) -> Response:
+        """One fine-tune with its recipe."""
+        return Response(FineTuneDetailShape(self.find(_RUNS, pk=fine_tune_id)).data)
+
+
+class FineTuneMeasurements(Door):
+    @extend_schema(
+        responses=page_of(MeasurementShape, "Measurement"),
+        parameters=[OpenApiParameter("split", str, enum=["train", "validation"]), *PAGE_PARAMETERS],
+        operation_id="list_measurements",
+        tags=["fine-tunes"],
+    )
+    def get(self, request: Request, fine_tune_id: UUID) -> Response:
+        """The curves of a run, by step: go on from `next`, or from the last cursor, while it runs."""
+        rows = Measurement.objects.filter(fine_tune=self.find(_RUNS, pk=fine_tune_id))
+        if split := one_of(["train", "validation"], request.query_params.get("split"), "split"):
+            rows = rows.filter(split=split)
+        return page(request, rows, MeasurementShape, ("step", "id"))
+
+
+class FineTuneEvents(Door):
+    @extend_schema(
+        responses=page_of(EntryShape, "FineTuneEvent"),
+        parameters=PAGE_PARAMETERS,
+        operation_id="list_fine_tune_events",
+        tags=["fine-tunes"],
+    )
+    def get(self, request: Request, fine_tune_id: UUID) -> Response:
+        """What happened to a fine-tune, as the ledger has it, oldest first."""
+        fine_tune = self.find(_RUNS, pk=fine_tune_id)
+        self.look(Permission.VIEW_LEDGER, fine_tune.workspace)
+        rows = LedgerEntry.objects.filter(object_type="finetune", object_id=str(fine_tune.pk))
+        return page(request, rows, EntryShape, ("index",))
+
+
+class FineTuneApproval(Door):
+    @extend_schema(
+        request=None, responses=FineTuneShape, parameters=[KEY], operation_id="approve_fine_tune", tags=["fine-tunes"]
+    )
+    @idempotent
+    def post(self, request: Request, fine_tune_id: UUID) -> Response:
+        """Lets a held fine-tune start; by an officer who did not ask for it."""
+        fine_tune = actions.approve_fine_tune(actor=self.actor, fine_tune=self.find(_RUNS, pk=fine_tune_id))
+        return Response(FineTuneShape(fine_tune).data)
+
+
+class FineTuneCancellation(Door):
+    @extend_schema(
+        request=None, responses=FineTuneShape, parameters=[KEY], operation_id="cancel_fine_tune", tags=["fine-tunes"]
+    )
+    @idempotent
+    def post(self, request: Request, fine_tune_id: UUID) -> Response:
+        """Stops a fine-tune: at once if it waits, within seconds if it runs."""
+        fine_tune = actions.cancel_fine_tune(actor=self.actor, fine_tune=self.find(_RUNS, pk=fine_tune_id))
+        return Response(FineTuneShape(fine_tune).data)

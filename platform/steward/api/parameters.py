@@ -1,0 +1,18 @@
+"""Query parameters and headers that several resources share, as the OpenAPI description names them."""
+
+from drf_spectacular.utils import OpenApiParameter
+
+from steward.datasets.models import VersionState
+
+WORKSPACE = OpenApiParameter(
+    "workspace",
+    {"type": "string", "format": "uuid"},
+    description="Only of this workspace; by default of all the caller's.",
+)
+STATE_OF_VERSION = OpenApiParameter("state", str, enum=VersionState.values)
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255},
+    OpenApiParameter.HEADER,
+    description="Repeating the request with this key within a day has one effect and gives the first answer again.",
+)

@@ -1,0 +1,129 @@
+"""The sample review of a redaction: draw records, read them redacted, give verdicts."""
+
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from steward.accounts.roles import Permission
+from steward.api.datasets import RiskShape
+from steward.api.door import Door, idempotent
+from steward.api.pages import PAGE_PARAMETERS, page, page_of
+from steward.api.parameters import KEY
+from steward.audit.actor import Refused
+from steward.datasets import actions
+from steward.datasets.models import DatasetVersion, RedactionRun, SampleItem, Verdict
+from steward.datasets.reading import RecordReader
+from steward.datasets.residual import residual_risk
+
+
+class SampleItemShape(serializers.ModelSerializer[SampleItem]):
+    ordinal = serializers.IntegerField(source="redacted.ordinal", help_text="Place of the record in its version.")
+
+    class Meta:
+        model = SampleItem
+        fields = ["id", "run", "place", "ordinal", "verdict", "missed_count", "reviewer", "reviewed_at"]
+
+
+class SampleItemDetailShape(SampleItemShape):
+    payload = serializers.SerializerMethodField(help_text="The redacted record: `fields` or `messages`.")
+    findings = serializers.SerializerMethodField(help_text="What was found and done, for each text of the record.")
+
+    class Meta(SampleItemShape.Meta):
+        fields = [*SampleItemShape.Meta.fields, "payload", "findings"]
+
+    def get_payload(self, item: SampleItem) -> dict[str, Any]:
+        return dict(self.context["opened"].payload)
+
+    def get_findings(self, item: SampleItem) -> list[list[dict[str, Any]]]:
+        return list(self.context["opened"].findings)
+
+
+class Draw(serializers.Serializer[Any]):
+    size = serializers.IntegerField(
+        min_value=1,
+        max_value=100_000,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="By default what is missing.",
+    )
+
+
+class Drawn(serializers.Serializer[Any]):
+    added = serializers.IntegerField()
+    residual_risk = RiskShape()
+
+
+class VerdictForm(serializers.Serializer[Any]):
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    missed_count = serializers.IntegerField(min_value=0, max_value=32_767, required=False, default=0)
+
+
+class VersionSample(Door):
+    @extend_schema(
+        responses=page_of(SampleItemShape, "SampleItem"),
+        parameters=PAGE_PARAMETERS,
+        operation_id="list_sample",
+        tags=["sample review"],
+    )
+    def get(self, request: Request, version_id: UUID) -> Response:
+        """The records drawn from the version's redaction, in order of review; without their text."""
+        version = self.find(_VERSIONS, pk=version_id)
+        self.look(Permission.VIEW_REDACTED, version.workspace)
+        rows = SampleItem.objects.filter(run=version.redaction_id).select_related("redacted")
+        return page(request, rows, SampleItemShape, ("place", "id"))
+
+    @extend_schema(
+        request=Draw, responses={201: Drawn}, parameters=[KEY], operation_id="draw_sample", tags=["sample review"]
+    )
+    @idempotent
+    def post(self, request: Request, version_id: UUID) -> Response:
+        """Draws records at random for review."""
+        run = self._run(version_id)
+        added = actions.draw_sample(actor=self.actor, run=run, **self.checked(Draw))
+        return Response({"added": added, "residual_risk": RiskShape(residual_risk(run)).data}, status=201)
+
+    def _run(self, version_id: UUID) -> RedactionRun:
+        version = self.find(_VERSIONS, pk=version_id)
+        if version.redaction is None:
+            raise Refused(f"{version} is not redacted yet; a sample is drawn after that.", code="wrong_state")
+        return version.redaction
+
+
+_VERSIONS = DatasetVersion.objects.select_related("workspace", "dataset__workspace", "redaction__workspace")
+_ITEMS = SampleItem.objects.select_related("workspace", "redacted", "run__version__dataset__key")
+
+
+class SampleItemDetail(Door):
+    @extend_schema(responses=SampleItemDetailShape, operation_id="get_sample_item", tags=["sample review"])
+    def get(self, request: Request, item_id: UUID) -> Response:
+        """One drawn record with its redacted text."""
+        item = self.find(_ITEMS, pk=item_id)
+        self.look(Permission.VIEW_REDACTED, item.workspace)
+        found = list(RecordReader(item.run.version).redacted(item.run, ordinals=[item.redacted.ordinal]))
+        if not found:
+            raise Refused("The person of this record was erased; it cannot be read again.", code="shredded")
+        return Response(SampleItemDetailShape(item, context={"opened": found[0]}).data)
+
+
+class SampleItemVerdict(Door):
+    @extend_schema(
+        request=VerdictForm,
+        responses=SampleItemShape,
+        parameters=[KEY],
+        operation_id="give_verdict",
+        tags=["sample review"],
+    )
+    @idempotent
+    def post(self, request: Request, item_id: UUID) -> Response:
+        """Gives the verdict on a drawn record. It stands once given."""
+        item = self.find(_ITEMS, pk=item_id)
+        asked = self.checked(VerdictForm)
+        reviewed = actions.review_item(
+            actor=self.actor, item=item, verdict=Verdict(asked["verdict"]), missed_count=asked["missed_count"]
+        )
+        return Response(SampleItemShape(reviewed).data)

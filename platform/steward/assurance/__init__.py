@@ -1,0 +1,1 @@
+"""Evidence that a model is good and safe enough: evaluations and gates."""

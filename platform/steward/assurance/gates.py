@@ -1,0 +1,110 @@
+"""Running a workflow's gates on an evaluated model version.
+
+Guarantees that each gate of the workflow yields exactly one outcome and that a measure that could not be taken fails
+its gate. Every outcome says what the check cannot see.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from compliance.ledger.members import BundleError
+from compliance.ledger.rows import VerificationError
+from compliance.ledger.verify import verify_bundle
+from compliance.redaction import Detector, RedactionError, load_profile
+from compliance.vault import VaultError
+from domains.gates import Gate
+from domains.packs import load_pack
+from steward.assurance.models import Evaluation, GateState
+from steward.assurance.reading import predictions
+from steward.audit.proofs import export_ledger
+from steward.keyring import verification_key
+from steward.runs.shards import workflow_for
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutcome:
+    """What one gate found: `figure` in the gate's own unit, None if it could not be measured."""
+
+    gate: Gate
+    state: GateState
+    figure: float | None
+    explanation: str
+    limits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How one measure is taken, and what it cannot see."""
+
+    take: Callable[[Evaluation], float]
+    limits: str
+
+
+def _gain_low(evaluation: Evaluation) -> float:
+    return _present(evaluation.gain_low)
+
+
+def _tuned_low(evaluation: Evaluation) -> float:
+    return _present(evaluation.tuned_low)
+
+
+def _present(value: float | None) -> float:
+    if value is None:
+        raise ValueError("the evaluation has no such figure")
+    return value
+
+
+def _output_identifier_rate(evaluation: Evaluation) -> float:
+    """Share of the tuned model's answers in which the domain's detector finds an identifier."""
+    profile = load_profile(load_pack(evaluation.workspace.domain).redaction_profile)
+    detector = Detector(profile)
+    answers = [row.tuned for row in predictions(evaluation)]
+    if not answers:
+        raise ValueError("there are no answers to look at")
+    return sum(bool(detector.detect(answer)) for answer in answers) / len(answers)
+
+
+def _ledger_faults(evaluation: Evaluation) -> float:
+    """0 if the whole ledger verifies now, from the rows up to the last signed checkpoint, else 1."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ledger.tar")  # entries hold no payload, so a file of them may lie in the open for a moment
+        export_ledger(path)
+        try:
+            verify_bundle(path, [verification_key()])
+        except (VerificationError, BundleError):
+            return 1.0
+        return 0.0
+
+
+MEASURES: dict[str, Measure] = {
+    "tuned_minus_base_low": Measure(
+        _gain_low, "Speaks of this test set only; the split is by subject, but the records come from one source."
+    ),
+    "tuned_score_low": Measure(_tuned_low, "Speaks of this test set only."),
+    "output_identifier_rate": Measure(
+        _output_identifier_rate, "Sees what the detector sees, on held-out prompts only; extraction attacks go further."
+    ),
+    "ledger_faults": Measure(
+        _ledger_faults, "Someone who holds the signing key can still rewrite what no witness saw."
+    ),
+}
+
+
+def run_gates(evaluation: Evaluation) -> list[GateOutcome]:
+    """One outcome for each gate of the evaluated model's workflow."""
+    workflow = workflow_for(evaluation.workspace.domain, evaluation.model_version.fine_tune.workflow)
+    return [_run(gate, evaluation) for gate in workflow.gates]
+
+
+def _run(gate: Gate, evaluation: Evaluation) -> GateOutcome:
+    measure = MEASURES.get(gate.measure)
+    if measure is None:
+        return GateOutcome(gate, GateState.ERROR, None, f"No measure “{gate.measure}” is built in.", "It did not run.")
+    try:
+        figure = measure.take(evaluation)
+    except (ValueError, OSError, VaultError, RedactionError) as error:
+        return GateOutcome(gate, GateState.ERROR, None, f"Could not be measured: {error}", measure.limits)
+    state = GateState.PASSED if gate.passes(figure) else GateState.FAILED
+    return GateOutcome(gate, state, figure, gate.reason, measure.limits)

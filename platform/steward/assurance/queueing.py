@@ -1,0 +1,23 @@
+"""Making and queueing an evaluation, inside the action under way that asks for it."""
+
+from steward.assurance.models import Evaluation
+from steward.runs.jobs import TRAINING_SLOT
+from steward.runs.models import ModelVersion
+from steward.runs.shards import workflow_for
+
+
+def queue_evaluation(model_version: ModelVersion, requested_by_id: int | None) -> Evaluation:
+    """Makes and queues an evaluation inside the action under way."""
+    from steward.assurance.jobs import run_evaluation
+
+    fine_tune = model_version.fine_tune
+    evaluation = Evaluation(
+        workspace=model_version.workspace,
+        model_version=model_version,
+        metric=workflow_for(model_version.workspace.domain, fine_tune.workflow).metric,
+        total_count=2 * fine_tune.dataset_version.split_counts["test"],
+        requested_by_id=requested_by_id,
+    )
+    evaluation.save(force_insert=True)
+    run_evaluation.configure(lock=TRAINING_SLOT).defer(evaluation_id=str(evaluation.pk))
+    return evaluation

@@ -1,0 +1,1 @@
+"""The ledger's door into the database: outbox, sealed entries, checkpoints."""

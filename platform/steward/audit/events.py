@@ -1,0 +1,117 @@
+"""Every kind of event the ledger may hold, with the facts each may carry.
+
+Guarantees that an entry carries declared facts only: counts, digests, enum values and opaque ids.
+Does not check the values themselves; `compliance.ledger.entry.build_body` refuses free text and floats.
+
+Example:
+    >>> Event.DATASET_APPROVED.value
+    'dataset.approved'
+"""
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """Names are `noun.past`; the tuple beside each in `FACTS` names the facts it may carry."""
+
+    USER_CREATED = "user.created"
+    USER_SIGNED_IN = "user.signed_in"
+    USER_SIGN_IN_FAILED = "user.sign_in_failed"
+    USER_SIGNED_OUT = "user.signed_out"
+    SIGN_IN_LINK_CREATED = "sign_in_link.created"
+    SIGN_IN_LINK_USED = "sign_in_link.used"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - an event's name
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - an event's name
+    WORKSPACE_CREATED = "workspace.created"
+    POLICY_CHANGED = "policy.changed"
+    MEMBERSHIP_GRANTED = "membership.granted"
+    MEMBERSHIP_REVOKED = "membership.revoked"
+    BASE_MODEL_REGISTERED = "base_model.registered"
+    DATASET_CREATED = "dataset.created"
+    VERSION_UPLOADED = "version.uploaded"
+    VERSION_IMPORTED = "version.imported"
+    VERSION_FAILED = "version.failed"
+    REDACTION_STARTED = "redaction.started"
+    REDACTION_FINISHED = "redaction.finished"
+    REDACTION_FAILED = "redaction.failed"
+    SAMPLE_DRAWN = "sample.drawn"
+    SAMPLE_REVIEWED = "sample.reviewed"
+    DATASET_APPROVED = "dataset.approved"
+    DATASET_REJECTED = "dataset.rejected"
+    RECORD_REVEALED = "record.revealed"
+    SUBJECT_SHREDDED = "subject.shredded"
+    FINE_TUNE_REQUESTED = "fine_tune.requested"
+    FINE_TUNE_APPROVED = "fine_tune.approved"
+    FINE_TUNE_DISPATCHED = "fine_tune.dispatched"
+    FINE_TUNE_RESUMED = "fine_tune.resumed"
+    FINE_TUNE_CANCELLED = "fine_tune.cancelled"
+    FINE_TUNE_FAILED = "fine_tune.failed"
+    FINE_TUNE_SUCCEEDED = "fine_tune.succeeded"
+    SHARDS_DESTROYED = "shards.destroyed"
+    EVALUATION_REQUESTED = "evaluation.requested"
+    EVALUATION_FINISHED = "evaluation.finished"
+    EVALUATION_FAILED = "evaluation.failed"
+    GATES_RUN = "gates.run"
+    CHAT_OPENED = "chat.opened"
+    RELEASE_REQUESTED = "release.requested"
+    RELEASE_APPROVED = "release.approved"
+    RELEASE_REFUSED = "release.refused"
+    EVIDENCE_BUILT = "evidence.built"
+    EVIDENCE_STORED = "evidence.stored"
+    EVIDENCE_FAILED = "evidence.failed"
+    EVIDENCE_EXPORTED = "evidence.exported"
+    LEDGER_EXPORTED = "ledger.exported"
+
+
+FACTS: dict[Event, frozenset[str]] = {
+    event: frozenset(names)
+    for event, names in {
+        Event.USER_CREATED: ("kind",),
+        Event.USER_SIGNED_IN: ("method",),
+        Event.USER_SIGN_IN_FAILED: ("method", "account"),
+        Event.USER_SIGNED_OUT: (),
+        Event.SIGN_IN_LINK_CREATED: ("lifetime_seconds",),
+        Event.SIGN_IN_LINK_USED: (),
+        Event.TOKEN_CREATED: ("scopes", "lifetime_days"),
+        Event.TOKEN_REVOKED: (),
+        Event.WORKSPACE_CREATED: ("domain", "policy"),
+        Event.POLICY_CHANGED: (),
+        Event.MEMBERSHIP_GRANTED: ("role", "member"),
+        Event.MEMBERSHIP_REVOKED: ("role", "member"),
+        Event.BASE_MODEL_REGISTERED: ("licence", "bytes"),
+        Event.DATASET_CREATED: ("workflow",),
+        Event.VERSION_UPLOADED: ("bytes", "format", "source"),
+        Event.VERSION_IMPORTED: ("records", "duplicates", "subjects", "train", "validation", "test"),
+        Event.VERSION_FAILED: ("errors", "code"),
+        Event.REDACTION_STARTED: ("profile",),
+        Event.REDACTION_FINISHED: ("records", "findings", "profile"),
+        Event.REDACTION_FAILED: ("code",),
+        Event.SAMPLE_DRAWN: ("size",),
+        Event.SAMPLE_REVIEWED: ("verdict", "missed"),
+        Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy"),
+        Event.DATASET_REJECTED: (),
+        Event.RECORD_REVEALED: ("reason",),
+        Event.SUBJECT_SHREDDED: ("records", "subject"),
+        Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow"),
+        Event.FINE_TUNE_APPROVED: (),
+        Event.FINE_TUNE_DISPATCHED: ("attempt", "train", "validation", "test", "device", "code"),
+        Event.FINE_TUNE_RESUMED: ("attempt", "step"),
+        Event.FINE_TUNE_CANCELLED: ("step",),
+        Event.FINE_TUNE_FAILED: ("code", "step"),
+        Event.FINE_TUNE_SUCCEEDED: ("steps", "tokens", "seconds", "best_step"),
+        Event.SHARDS_DESTROYED: ("objects",),
+        Event.EVALUATION_REQUESTED: (),
+        Event.EVALUATION_FINISHED: ("records", "metric", "base_ppm", "tuned_ppm", "gain_low_ppm"),
+        Event.EVALUATION_FAILED: ("code",),
+        Event.GATES_RUN: ("passed", "failed"),
+        Event.CHAT_OPENED: (),
+        Event.RELEASE_REQUESTED: ("audience", "adapter"),
+        Event.RELEASE_APPROVED: ("audience", "adapter", "requester"),
+        Event.RELEASE_REFUSED: ("audience", "adapter", "requester"),
+        Event.EVIDENCE_BUILT: ("members",),
+        Event.EVIDENCE_STORED: ("tree_size",),
+        Event.EVIDENCE_FAILED: ("code",),
+        Event.EVIDENCE_EXPORTED: (),
+        Event.LEDGER_EXPORTED: ("tree_size",),
+    }.items()
+}

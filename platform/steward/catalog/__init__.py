@@ -1,0 +1,1 @@
+"""Base models this installation may load, with licence and digest."""

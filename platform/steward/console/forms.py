@@ -1,0 +1,69 @@
+"""The console's forms. They check shapes; whether a thing may be done is for the actions."""
+
+from typing import Any
+
+from django import forms
+
+from steward.accounts.models import User, Workspace
+from steward.accounts.policy import RULES
+from steward.accounts.roles import Permission, Role
+from steward.accounts.tokens import DEFAULT_LIFETIME_DAYS, MAX_LIFETIME_DAYS
+
+
+class NewPerson(forms.Form):
+    username = forms.RegexField(
+        r"^[\w.@+-]+$", max_length=150, label="User name", help_text="Letters, digits and . @ + - _"
+    )
+    display_name = forms.CharField(max_length=120, required=False, label="Name")
+    email = forms.EmailField(required=False, label="E-mail")
+    is_administrator = forms.BooleanField(
+        required=False,
+        label="Administrator of the installation",
+        help_text="Keeps people and workspaces, sees no data.",
+    )
+
+
+class NewWorkspace(forms.Form):
+    name = forms.CharField(max_length=120)
+    slug = forms.SlugField(max_length=60, label="Short name", help_text="In addresses; letters, digits and hyphens.")
+    domain = forms.ChoiceField()
+
+    def __init__(self, *args: Any, domains: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["domain"].choices = [(name, name.capitalize()) for name in domains]  # type: ignore[attr-defined]
+
+
+class Grant(forms.Form):
+    workspace = forms.ModelChoiceField(Workspace.objects.none())
+    user = forms.ModelChoiceField(User.objects.none(), label="Person")
+    role = forms.ChoiceField(choices=Role.choices)
+
+    def __init__(self, *args: Any, workspaces: Any, people: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["workspace"].queryset = workspaces  # type: ignore[attr-defined]
+        self.fields["user"].queryset = people  # type: ignore[attr-defined]
+
+
+class PolicyForm(forms.Form):
+    """One field for each rule of `accounts.policy`, with its range and its reason."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, rule in RULES.items():
+            if name.startswith(("is_", "has_")):
+                self.fields[name] = forms.BooleanField(required=False, label=rule.title, help_text=rule.reason)
+            else:
+                span = f"{rule.reason} {rule.low:,} to {rule.high:,} {rule.unit}."
+                self.fields[name] = forms.IntegerField(
+                    min_value=rule.low, max_value=rule.high, label=rule.title, help_text=span
+                )
+
+
+class NewToken(forms.Form):
+    name = forms.CharField(max_length=80, help_text="Says where the token is used.")
+    lifetime_days = forms.IntegerField(
+        min_value=1, max_value=MAX_LIFETIME_DAYS, initial=DEFAULT_LIFETIME_DAYS, label="Days until it ends"
+    )
+    scopes = forms.MultipleChoiceField(
+        choices=[(str(each), str(each)) for each in Permission], widget=forms.CheckboxSelectMultiple
+    )

@@ -1,0 +1,1 @@
+"""From an uploaded file to an approved, redacted, immutable dataset version."""

@@ -1,0 +1,429 @@
+"""Everything that changes datasets, from an upload to an approved version."""
+
+from collections.abc import Callable
+
+from django.db.models import Max
+from django.utils import timezone
+
+from compliance.canonical import canonical_json, sha256_digest
+from compliance.redaction import available_profiles, load_profile
+from compliance.vault import keyed_digest
+from domains.packs import load_pack
+from steward.accounts.models import Workspace
+from steward.accounts.permissions import can, require
+from steward.accounts.roles import Permission
+from steward.audit.actor import Actor, Denied, Refused
+from steward.audit.events import Event
+from steward.audit.recording import audited, record
+from steward.datasets import sampling
+from steward.datasets.formats import Problems
+from steward.datasets.models import (
+    Dataset,
+    DatasetVersion,
+    Record,
+    RedactionRun,
+    RedactionState,
+    SampleItem,
+    Subject,
+    Verdict,
+    VersionState,
+)
+from steward.datasets.reading import OpenRecord, RecordReader
+from steward.datasets.residual import residual_risk
+from steward.datasets.sealing import DatasetDigests, RecordSealer
+from steward.datasets.shapes import ColumnMapping
+from steward.datasets.splitting import assign_splits
+from steward.vault.keys import make_key, open_key
+from steward.vault.models import KeyLevel, SealedObject
+from steward.vault.objects import destroy_object
+
+REVEAL_REASONS = ("redaction_preview", "incident", "subject_request")
+
+
+class ImportProblems(Exception):
+    """The file has problems; nothing of it is kept."""
+
+
+@audited(Event.DATASET_CREATED)
+def create_dataset(*, actor: Actor, workspace: Workspace, name: str, purpose: str, workflow: str = "") -> Dataset:
+    """Makes an empty dataset with its own key.
+
+    Args:
+        workflow: a workflow of the workspace's domain pack, or empty for chat-shaped data.
+        purpose: what the data may be used for; asked for by GDPR article 5(1)(b).
+
+    Raises:
+        Refused: the name is taken or blank, the purpose is blank, or the pack has no such workflow.
+    """
+    require(actor, Permission.IMPORT_DATA, workspace)
+    if not name.strip() or not purpose.strip():
+        raise Refused(
+            "Give the dataset a name and say what it may be used for.", code="name_missing", subject=workspace
+        )
+    if Dataset.objects.filter(workspace=workspace, name=name).exists():
+        raise Refused(
+            f"A dataset named {name!r} exists here. Choose another name.", code="name_taken", subject=workspace
+        )
+    known = [each.name for each in load_pack(workspace.domain).workflows]
+    if workflow and workflow not in known:
+        raise Refused(f"No workflow {workflow!r}. This domain has: {', '.join(known)}.", code="workflow_unknown")
+    dataset = Dataset(
+        workspace=workspace,
+        name=name,
+        purpose=purpose,
+        workflow=workflow,
+        key=make_key(workspace, KeyLevel.DATASET),
+        created_by_id=actor.user_id,
+    )
+    dataset.save(force_insert=True)
+    record(dataset, workflow=workflow or "none")
+    return dataset
+
+
+@audited(Event.VERSION_UPLOADED)
+def add_version(
+    *,
+    actor: Actor,
+    dataset: Dataset,
+    source: SealedObject,
+    source_format: str,
+    source_sha256: bytes,
+    mapping: ColumnMapping,
+) -> DatasetVersion:
+    """Takes a sealed upload as the next version and queues its import.
+
+    Args:
+        source: the upload, sealed by `vault.objects.ObjectWriter`, not yet saved.
+        source_sha256: SHA-256 of the plaintext; kept as a keyed digest, so that a repeated upload is noticed.
+
+    Raises:
+        Refused: the very same file was imported into this dataset before.
+    """
+    from steward.datasets.jobs import import_version
+
+    require(actor, Permission.IMPORT_DATA, dataset.workspace)
+    Dataset.objects.select_for_update().get(pk=dataset.pk)  # one version number at a time
+    versions = DatasetVersion.objects.filter(dataset=dataset)
+    digest = keyed_digest(open_key(dataset.key), source_sha256)
+    repeated = (
+        versions.filter(source_digest=digest, mapping=mapping.as_json()).exclude(state=VersionState.FAILED).first()
+    )
+    if repeated is not None:
+        raise Refused(
+            f"This file was imported before, as {repeated}. Nothing was changed.",
+            code="duplicate_upload",
+            subject=repeated,
+        )
+    source.save(force_insert=True)
+    version = DatasetVersion(
+        workspace=dataset.workspace,
+        dataset=dataset,
+        number=(versions.aggregate(Max("number"))["number__max"] or 0) + 1,
+        source=source,
+        source_format=source_format,
+        source_digest=digest,
+        mapping=mapping.as_json(),
+        shape=mapping.shape,
+        imported_by_id=actor.user_id,
+    )
+    version.save(force_insert=True)
+    record(version, bytes=source.plain_bytes, format=source_format, source=source.sealed_sha256)
+    import_version.configure(lock=str(version.pk)).defer(version_id=str(version.pk))
+    return version
+
+
+@audited(Event.VERSION_IMPORTED)
+def finish_import(
+    *, actor: Actor, version: DatasetVersion, fill: Callable[[RecordSealer], None], problems: Problems
+) -> DatasetVersion:
+    """Seals every record of the version, or none.
+
+    Args:
+        fill: hands all parsed rows to the sealer and reports what is wrong to `problems`.
+
+    Raises:
+        ImportProblems: something was wrong; everything is rolled back.
+    """
+    locked = DatasetVersion.objects.select_for_update().select_related("dataset__key").get(pk=version.pk)
+    if locked.state != VersionState.IMPORTING:
+        raise Refused(f"{locked} was imported before.", code="already_imported", subject=locked)
+    sealer = RecordSealer(locked)
+    fill(sealer)
+    if problems.count:
+        raise ImportProblems
+    locked.split_counts = assign_splits(locked)
+    locked.record_count = sealer.tally.records
+    locked.duplicate_count = sealer.tally.duplicates
+    locked.subject_count = Record.objects.filter(version=locked).values("subject").distinct().count()
+    locked.content_digest = sealer.content_digest
+    locked.imported_at = timezone.now()
+    locked.state = VersionState.IMPORTED
+    locked.save()
+    record(
+        locked,
+        after=locked.content_digest,
+        records=locked.record_count,
+        duplicates=locked.duplicate_count,
+        subjects=locked.subject_count,
+        **locked.split_counts,
+    )
+    return locked
+
+
+@audited(Event.VERSION_FAILED)
+def fail_import(*, actor: Actor, version: DatasetVersion, problems: Problems) -> DatasetVersion:
+    """Marks the import as failed and keeps the list of problems; the sealed upload is destroyed."""
+    locked = DatasetVersion.objects.select_for_update().get(pk=version.pk)
+    locked.state = VersionState.FAILED
+    locked.problems = [problem.as_json() for problem in problems.kept]
+    locked.problem_count = problems.count
+    locked.save()
+    destroy_object(locked.source)
+    record(locked, errors=problems.count, code=problems.kept[0].code)
+    return locked
+
+
+@audited(Event.REDACTION_STARTED)
+def start_redaction(*, actor: Actor, version: DatasetVersion, profile: str | None = None) -> RedactionRun:
+    """Queues a redaction of the version with the domain's profile, or another one.
+
+    Raises:
+        Refused: the version is not imported, was decided on already, or is being redacted, or the profile is unknown.
+    """
+    from steward.datasets.jobs import redact_version
+
+    require(actor, Permission.REDACT_DATA, version.workspace, version)
+    locked = DatasetVersion.objects.select_for_update().get(pk=version.pk)
+    if locked.state not in (VersionState.IMPORTED, VersionState.REDACTED):
+        raise Refused(
+            f"{locked} is {locked.get_state_display().lower()}; only an imported version can be redacted.",
+            code="wrong_state",
+            subject=locked,
+        )
+    if RedactionRun.objects.filter(version=locked, state=RedactionState.RUNNING).exists():
+        raise Refused(
+            f"{locked} is being redacted already. Wait for it to end.", code="already_running", subject=locked
+        )
+    own = load_pack(version.workspace.domain).redaction_profile
+    name = profile or own
+    if name not in {own, *available_profiles()}:
+        known = ", ".join(available_profiles())
+        raise Refused(
+            f"There is no redaction profile of that name. Known: {known}.", code="profile_unknown", subject=locked
+        )
+    loaded = load_profile(name)
+    run = RedactionRun(
+        workspace=version.workspace,
+        version=locked,
+        profile=name,
+        profile_digest=loaded.digest,
+        requested_by_id=actor.user_id,
+    )
+    run.save(force_insert=True)
+    record(run, profile=loaded.digest)
+    redact_version.configure(lock=str(run.pk)).defer(run_id=str(run.pk))
+    return run
+
+
+@audited(Event.REDACTION_FINISHED)
+def finish_redaction(*, actor: Actor, run: RedactionRun) -> RedactionRun:
+    """Makes the run the version's redaction, once every record went through it.
+
+    Raises:
+        Refused: a record is missing; the run fails closed.
+    """
+    locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
+    version = DatasetVersion.objects.select_for_update().get(pk=run.version_id)
+    living = Record.objects.filter(version=version, subject__wrapped__isnull=False).count()
+    if locked.records.count() < living:
+        raise Refused("Not every record was redacted; the run cannot be used.", code="incomplete", subject=locked)
+    locked.state = RedactionState.DONE
+    locked.finished_at = timezone.now()
+    locked.save(update_fields=["state", "finished_at"])
+    version.redaction = locked
+    version.state = VersionState.REDACTED
+    version.save(update_fields=["redaction", "state"])
+    record(locked, records=locked.done_count, findings=locked.finding_count, profile=locked.profile_digest)
+    return locked
+
+
+@audited(Event.REDACTION_FAILED)
+def fail_redaction(*, actor: Actor, run: RedactionRun, code: str, message: str) -> RedactionRun:
+    """Ends a run that could not redact a record. The version stays as it was."""
+    locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
+    locked.state = RedactionState.FAILED
+    locked.failure = message[:300]
+    locked.finished_at = timezone.now()
+    locked.save(update_fields=["state", "failure", "finished_at"])
+    record(locked, code=code)
+    return locked
+
+
+@audited(Event.SAMPLE_DRAWN)
+def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> int:
+    """Draws records for review at random, beyond those drawn before. Returns how many were added.
+
+    Args:
+        size: how many more; by default what the policy's minimum still lacks.
+
+    Raises:
+        Refused: the run is not done, or every record was drawn already.
+    """
+    require(actor, Permission.REVIEW_SAMPLE, run.workspace, run)
+    locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
+    if locked.state != RedactionState.DONE:
+        raise Refused("A sample can be drawn once the redaction is done.", code="wrong_state", subject=locked)
+    drawn = SampleItem.objects.filter(run=locked).count()
+    wanted = size if size is not None else max(run.workspace.policy["sample_size_min"] - drawn, 0)
+    added = sampling.draw(locked, wanted, already=drawn)
+    if not added:
+        raise Refused(
+            "No record is left to draw, or the sample is large enough.", code="sample_complete", subject=locked
+        )
+    record(locked, size=added)
+    return added
+
+
+@audited(Event.SAMPLE_REVIEWED)
+def review_item(*, actor: Actor, item: SampleItem, verdict: Verdict, missed_count: int = 0) -> SampleItem:
+    """Records a reviewer's verdict on one sampled record. It stands once given.
+
+    Args:
+        missed_count: identifiers that were missed; at least 1 if the verdict says so.
+
+    Raises:
+        Refused: the item has a verdict, or verdict and count do not fit.
+    """
+    require(actor, Permission.REVIEW_SAMPLE, item.workspace, item)
+    locked = SampleItem.objects.select_for_update().get(pk=item.pk)
+    if locked.verdict:
+        raise Refused("This record was reviewed already.", code="already_reviewed", subject=locked)
+    if (verdict == Verdict.MISSED) != (missed_count > 0):
+        raise Refused("Say how many identifiers were missed, or that none was.", code="count_mismatch", subject=locked)
+    locked.verdict = verdict
+    locked.missed_count = missed_count
+    locked.reviewer_id = actor.user_id
+    locked.reviewed_at = timezone.now()
+    locked.save()
+    record(locked, verdict=str(Verdict(verdict)), missed=missed_count)
+    return locked
+
+
+@audited(Event.DATASET_APPROVED)
+def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") -> DatasetVersion:
+    """Lets a redacted version be trained on: by another person than the importer, with the residual risk in bounds.
+
+    Raises:
+        Denied: the actor imported the version.
+        Refused: wrong state, too few verdicts, or a bound above the policy's.
+    """
+    locked = _lock_for_decision(actor, version)
+    if locked.redaction is None:
+        raise Refused(f"{locked} is not redacted yet.", code="wrong_state", subject=locked)
+    risk = residual_risk(locked.redaction)
+    if not risk.is_enough:
+        raise Refused(
+            f"The reviewed sample does not bear an approval: {risk.reviewed} of at least {risk.needed} records were "
+            f"reviewed, {risk.missed} with a miss; at most {risk.bound_per_1000:.0f} in 1,000 records may hold one, "
+            f"and the policy allows {risk.allowed_per_1000}. Review more records, or improve the profile and redact "
+            "again.",
+            code="residual_risk",
+            subject=locked,
+        )
+    locked.residual = risk.as_json()
+    _decide(locked, actor, VersionState.APPROVED, reason)
+    record(
+        locked,
+        after=locked.content_digest,
+        sample_size=risk.reviewed,
+        missed=risk.missed,
+        upper_bound_ppm=locked.residual["upper_bound_ppm"],
+        policy=sha256_digest(canonical_json(locked.workspace.policy)),
+    )
+    return locked
+
+
+@audited(Event.DATASET_REJECTED)
+def reject_version(*, actor: Actor, version: DatasetVersion, reason: str) -> DatasetVersion:
+    """Closes a version for good. A reason is asked for."""
+    locked = _lock_for_decision(actor, version)
+    if not reason.strip():
+        raise Refused("Say why the version is rejected.", code="reason_missing", subject=locked)
+    _decide(locked, actor, VersionState.REJECTED, reason)
+    record(locked)
+    return locked
+
+
+def _lock_for_decision(actor: Actor, version: DatasetVersion) -> DatasetVersion:
+    require(actor, Permission.APPROVE_DATASET, version.workspace, version)
+    locked = DatasetVersion.objects.select_for_update().get(pk=version.pk)
+    if locked.imported_by_id == actor.user_id:
+        raise Denied(
+            "You imported this version, so another compliance officer has to decide on it.",
+            code="same_person",
+            subject=locked,
+        )
+    if locked.state not in (VersionState.IMPORTED, VersionState.REDACTED):
+        state = locked.get_state_display().lower()
+        raise Refused(f"{locked} is {state}; there is nothing to decide.", code="wrong_state", subject=locked)
+    return locked
+
+
+def _decide(version: DatasetVersion, actor: Actor, state: VersionState, reason: str) -> None:
+    version.state = state
+    version.decided_by_id = actor.user_id
+    version.decided_at = timezone.now()
+    version.decision_reason = reason[:500]
+    version.save()
+
+
+@audited(Event.RECORD_REVEALED)
+def reveal_record(*, actor: Actor, version: DatasetVersion, ordinal: int, reason: str) -> OpenRecord:
+    """Shows one raw record to its importer or to an officer; that it was shown is recorded.
+
+    Args:
+        reason: a word of `REVEAL_REASONS`.
+
+    Raises:
+        Denied: neither the importer nor an officer.
+        Refused: an unknown reason, or no such record (it may have been shredded).
+    """
+    is_importer = version.imported_by_id == actor.user_id and can(actor, Permission.IMPORT_DATA, version.workspace)
+    if not is_importer:
+        require(actor, Permission.REVEAL_RECORD, version.workspace, version)
+    if reason not in REVEAL_REASONS:
+        raise Refused(f"Give a reason: {', '.join(REVEAL_REASONS)}.", code="reason_missing", subject=version)
+    try:
+        opened = RecordReader(version).raw_one(ordinal)
+    except Record.DoesNotExist:
+        raise Refused(
+            f"{version} has no readable record {ordinal}; it may have been shredded.", code="no_record", subject=version
+        ) from None
+    record(version, reason=reason)
+    return opened
+
+
+@audited(Event.SUBJECT_SHREDDED)
+def shred_subject(*, actor: Actor, dataset: Dataset, subject: str) -> int:
+    """Destroys a person's key, and with it all their records in every version of the dataset. Cannot be undone.
+
+    Args:
+        subject: the value of the subject column.
+
+    Returns:
+        How many records can no longer be read.
+
+    Raises:
+        Refused: nobody of that name is in the dataset.
+    """
+    require(actor, Permission.SHRED_SUBJECT, dataset.workspace, dataset)
+    digest = DatasetDigests(dataset).subject(subject)
+    found = Subject.objects.select_for_update().filter(dataset=dataset, digest=digest, wrapped__isnull=False).first()
+    if found is None:
+        raise Refused("No readable records of this subject are in the dataset.", code="no_subject", subject=dataset)
+    found.wrapped = None
+    found.shredded_at = timezone.now()
+    found.save(update_fields=["wrapped", "shredded_at"])
+    count = found.records.count()
+    record(dataset, records=count, subject=keyed_digest(open_key(dataset.key), subject.encode()))
+    return count

@@ -1,0 +1,218 @@
+"""Datasets, their immutable versions, the people in them, and what redaction made of each record.
+
+Record rows hold ciphertext under their subject's key. State changes, immutability and separation of duties are
+enforced again by triggers and constraints (see migrations), so that a defect above them cannot undo them.
+"""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from steward.accounts.models import Workspace
+from steward.audit.actor import Actor
+from steward.vault.models import DataKey, SealedObject
+
+
+class DatasetQuerySet(models.QuerySet["Dataset"]):
+    def visible_to(self, actor: Actor) -> "DatasetQuerySet":
+        """Datasets of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class Dataset(models.Model):
+    """A named collection with its own key. `workflow` says which fields records need and how they become messages."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(max_length=120)
+    workflow = models.CharField(
+        max_length=60, blank=True, help_text="A workflow of the domain pack; empty for chat data."
+    )
+    purpose = models.CharField(max_length=300, help_text="What the data may be used for (GDPR article 5(1)(b)).")
+    key = models.OneToOneField(DataKey, on_delete=models.PROTECT, related_name="+")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = DatasetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="dataset_name_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class VersionState(models.TextChoices):
+    IMPORTING = "importing", "Importing"
+    FAILED = "failed", "Import failed"
+    IMPORTED = "imported", "Imported"
+    REDACTED = "redacted", "Redacted"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+
+
+class Split(models.TextChoices):
+    TRAIN = "train", "Training"
+    VALIDATION = "validation", "Validation"
+    TEST = "test", "Held out"
+
+
+class VersionQuerySet(models.QuerySet["DatasetVersion"]):
+    def visible_to(self, actor: Actor) -> "VersionQuerySet":
+        """Versions of the datasets of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class DatasetVersion(models.Model):
+    """One import: never changed after it, known by the digest of its content."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=12, choices=VersionState.choices, default=VersionState.IMPORTING)
+    source = models.ForeignKey(SealedObject, on_delete=models.PROTECT, related_name="+")
+    source_format = models.CharField(max_length=8)
+    source_digest = models.CharField(max_length=71, help_text="Keyed digest of the upload: finds the same file again.")
+    mapping = models.JSONField(help_text="Which columns become which fields, and which names the subject.")
+    shape = models.CharField(max_length=24, blank=True)
+    problems = models.JSONField(default=list, help_text="Line, column, code and message of what was wrong; no payload.")
+    problem_count = models.PositiveIntegerField(default=0)
+    record_count = models.PositiveIntegerField(default=0)
+    duplicate_count = models.PositiveIntegerField(default=0)
+    subject_count = models.PositiveIntegerField(default=0)
+    split_counts = models.JSONField(default=dict)
+    content_digest = models.CharField(max_length=71, blank=True)
+    redaction = models.ForeignKey("RedactionRun", on_delete=models.PROTECT, null=True, related_name="+")
+    imported_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    decision_reason = models.CharField(max_length=500, blank=True)
+    residual = models.JSONField(default=dict, help_text="Sample size, misses and upper bound at the decision.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    imported_at = models.DateTimeField(null=True)
+    decided_at = models.DateTimeField(null=True)
+
+    objects = VersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["dataset", "number"], name="version_number_once"),
+            # Source: NIST SP 800-53 AC-5, separation of duties.
+            models.CheckConstraint(
+                condition=models.Q(decided_by__isnull=True) | ~models.Q(decided_by=models.F("imported_by")),
+                name="version_decided_by_another",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state="approved")
+                | models.Q(redaction__isnull=False, decided_by__isnull=False, content_digest__startswith="sha256:"),
+                name="version_approved_is_whole",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset.name} v{self.number}"
+
+
+class Subject(models.Model):
+    """A person the records are about, known by a keyed digest. Without `wrapped`, their records are shredded."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="subjects")
+    digest = models.BinaryField(help_text="HMAC of the subject column under the dataset's key, 16 bytes.")
+    unit = models.BinaryField(help_text="What the split keeps together: the subject, or a group it belongs to.")
+    split = models.CharField(max_length=12, choices=Split.choices, null=True)
+    wrapped = models.BinaryField(null=True, help_text="The subject's key under the dataset's key.")
+    shredded_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["dataset", "digest"], name="subject_once")]
+
+
+class Record(models.Model):
+    """One imported record, sealed. `digest` is keyed: equal content in one dataset, nothing to guess from outside."""
+
+    # No index of its own: both constraints begin with it.
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="records", db_index=False)
+    subject = models.ForeignKey(Subject, on_delete=models.PROTECT, related_name="records")
+    ordinal = models.PositiveIntegerField(help_text="Place in the version, from 1.")
+    line = models.PositiveIntegerField(help_text="Line of the uploaded file it came from.")
+    digest = models.BinaryField()
+    ciphertext = models.BinaryField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["version", "ordinal"], name="record_ordinal_once"),
+            models.UniqueConstraint(fields=["version", "digest"], name="record_content_once"),
+        ]
+
+
+class RedactionState(models.TextChoices):
+    RUNNING = "running", "Running"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+
+
+class RedactionRun(models.Model):
+    """One pass of a redaction profile over a version."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="redactions")
+    profile = models.CharField(max_length=60)
+    profile_digest = models.CharField(max_length=71)
+    state = models.CharField(max_length=8, choices=RedactionState.choices, default=RedactionState.RUNNING)
+    done_count = models.PositiveIntegerField(default=0)
+    last_ordinal = models.PositiveIntegerField(default=0, help_text="Where a killed job goes on.")
+    finding_count = models.PositiveIntegerField(default=0)
+    counts_by_type = models.JSONField(default=dict)
+    failure = models.CharField(max_length=300, blank=True)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.profile} over {self.version}"
+
+
+class RedactedRecord(models.Model):
+    """What a redaction run made of one record: text and findings, sealed under the subject's key."""
+
+    # No index of its own: the constraint begins with it.
+    run = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="records", db_index=False)
+    record = models.ForeignKey(Record, on_delete=models.PROTECT, related_name="redacted")
+    ordinal = models.PositiveIntegerField()
+    finding_count = models.PositiveSmallIntegerField()
+    is_doubtful = models.BooleanField(help_text="Holds a finding close to its threshold; sampled more often.")
+    ciphertext = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "ordinal"], name="redacted_once")]
+
+
+class Verdict(models.TextChoices):
+    CLEAN = "clean", "Nothing missed"
+    MISSED = "missed", "An identifier was missed"
+    OVERMASKED = "overmasked", "Clean, but too much was masked"
+
+
+class SampleItem(models.Model):
+    """A record drawn for review. Without a verdict it waits for a reviewer."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    run = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="sample")
+    redacted = models.ForeignKey(RedactedRecord, on_delete=models.PROTECT, related_name="+")
+    place = models.PositiveIntegerField(help_text="Order of review, from 1.")
+    verdict = models.CharField(max_length=12, choices=Verdict.choices, blank=True)
+    missed_count = models.PositiveSmallIntegerField(default=0)
+    reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    reviewed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["place"]
+        constraints = [models.UniqueConstraint(fields=["run", "redacted"], name="sample_item_once")]

@@ -1,0 +1,101 @@
+"""Reading records back: raw or redacted, decrypted in memory, in a stream.
+
+Guarantees that a shredded subject's records are passed over and counted, never guessed. Callers are actions or jobs;
+a person's look at raw text goes through `actions.reveal_record`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from compliance.vault import RecordCipher, unwrap_key
+from steward.datasets.models import DatasetVersion, Record, RedactedRecord, RedactionRun
+from steward.datasets.sealing import record_context, redacted_context, subject_wrap_context
+from steward.vault.keys import open_key
+
+CHUNK_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRecord:
+    """A record in the clear, with what is needed to seal something beside it. `subject` is the keyed digest (hex)."""
+
+    record_id: int
+    ordinal: int
+    split: str
+    subject: str
+    payload: dict[str, Any]
+    cipher: RecordCipher
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRedacted:
+    """A redacted record in the clear: the payload as it will be trained on, and the findings of each text."""
+
+    record_id: int
+    ordinal: int
+    split: str
+    payload: dict[str, Any]
+    findings: list[list[dict[str, Any]]]
+
+
+class RecordReader:
+    """Decrypts the records of one version; holds the dataset's key while it lives."""
+
+    def __init__(self, version: DatasetVersion) -> None:
+        self._version = version
+        self._dataset_key = open_key(version.dataset.key)
+        self.shredded = 0
+
+    def cipher(self, subject_digest: bytes, wrapped: bytes) -> RecordCipher:
+        context = subject_wrap_context(self._version.dataset_id, subject_digest)
+        return RecordCipher(unwrap_key(self._dataset_key, wrapped, context))
+
+    def raw(self, after: int = 0) -> Iterator[OpenRecord]:
+        """Raw records in order, from the one after ordinal `after`."""
+        rows = Record.objects.filter(version=self._version, ordinal__gt=after).select_related("subject")
+        for row in rows.order_by("ordinal").iterator(chunk_size=CHUNK_ROWS):
+            if row.subject.wrapped is None:
+                self.shredded += 1
+                continue
+            yield self._open_raw(row)
+
+    def _open_raw(self, row: Record) -> OpenRecord:
+        cipher = self.cipher(bytes(row.subject.digest), bytes(row.subject.wrapped))
+        plain = cipher.decrypt(bytes(row.ciphertext), record_context(row.version_id, row.ordinal))
+        return OpenRecord(
+            row.pk,
+            row.ordinal,
+            row.subject.split or "train",
+            bytes(row.subject.digest).hex(),
+            json.loads(plain),
+            cipher,
+        )
+
+    def raw_one(self, ordinal: int) -> OpenRecord:
+        """One raw record. Raises Record.DoesNotExist if it is not there or was shredded."""
+        row = Record.objects.select_related("subject").get(
+            version=self._version, ordinal=ordinal, subject__wrapped__isnull=False
+        )
+        return self._open_raw(row)
+
+    def redacted(
+        self, run: RedactionRun, *, split: str | None = None, ordinals: list[int] | None = None
+    ) -> Iterator[OpenRedacted]:
+        """Redacted records in order, of one split or of the ordinals named, or all."""
+        rows = RedactedRecord.objects.filter(run=run).select_related("record__subject").order_by("ordinal")
+        if split is not None:
+            rows = rows.filter(record__subject__split=split)
+        if ordinals is not None:
+            rows = rows.filter(ordinal__in=ordinals)
+        for row in rows.iterator(chunk_size=CHUNK_ROWS):
+            subject = row.record.subject
+            if subject.wrapped is None:
+                self.shredded += 1
+                continue
+            cipher = self.cipher(bytes(subject.digest), bytes(subject.wrapped))
+            sealed = json.loads(cipher.decrypt(bytes(row.ciphertext), redacted_context(run.pk, row.ordinal)))
+            yield OpenRedacted(
+                row.record_id, row.ordinal, subject.split or "train", sealed["payload"], sealed["findings"]
+            )

@@ -1,0 +1,154 @@
+"""The redaction job: detects and replaces identifiers in every record of a version, on all cores.
+
+Guarantees fail closed: one record that cannot be redacted fails the whole run and nothing of it is used. Plaintext
+passes between processes over pipes, never over files.
+"""
+
+import hmac
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any
+
+from django.db import connection, transaction
+
+from compliance.redaction import Detector, Profile, RedactionError, load_profile, redact
+from domains.packs import load_pack
+from steward.audit.actor import Actor
+from steward.datasets import actions
+from steward.datasets.models import RedactionRun, RedactionState
+from steward.datasets.reading import OpenRecord, RecordReader
+from steward.datasets.sealing import redacted_context
+from steward.datasets.shapes import ClosedLabels, slots, with_slots
+from steward.recovery import CONNECTION_LOST, unforeseen
+from steward.vault.keys import open_key
+
+WORKER = Actor.system("worker")
+BATCH_RECORDS = 200
+INLINE_BELOW_RECORDS = 2_000
+DOUBTFUL_MARGIN = 0.1
+
+# A record's subject and its texts, each with whether it is a label that stays as it is.
+Texts = tuple[str, list[tuple[str, bool]]]
+
+_detector: Detector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedTexts:
+    """One record's texts after redaction, with the findings of each."""
+
+    texts: list[str]
+    findings: list[list[dict[str, Any]]]
+    is_doubtful: bool
+
+
+def redact_version(run_id: str) -> RedactionRun:
+    """Carries out a redaction run, going on after the last stored batch; does nothing if the run is over."""
+    run = RedactionRun.objects.select_related("version__dataset__key", "version__dataset__workspace").get(pk=run_id)
+    if run.state != RedactionState.RUNNING:
+        return run
+    try:
+        _fill(run)
+    except RedactionError as error:
+        return actions.fail_redaction(actor=WORKER, run=run, code=type(error).__name__, message=str(error))
+    except CONNECTION_LOST:
+        raise
+    except Exception as error:
+        actions.fail_redaction(actor=WORKER, run=run, code=type(error).__name__, message=unforeseen(error))
+        raise
+    return actions.finish_redaction(actor=WORKER, run=run)
+
+
+def _fill(run: RedactionRun) -> None:
+    profile = load_profile(run.profile)
+    if profile.digest != run.profile_digest:
+        raise RedactionError("The redaction profile changed after the run was asked for. Start the redaction again.")
+    key = redaction_key(run)
+    dataset = run.version.dataset
+    closed = ClosedLabels(load_pack(dataset.workspace.domain), dataset.workflow)
+    records = RecordReader(run.version).raw(after=run.last_ordinal)
+    if run.version.record_count < INLINE_BELOW_RECORDS:
+        while batch := list(islice(records, BATCH_RECORDS)):
+            _store(run, batch, _redact_batch(run.profile, key, _texts(batch, closed)))
+        return
+    workers = os.cpu_count()
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_load, initargs=(run.profile,)
+    ) as pool:
+        for batch, done in _in_order(pool, records, run.profile, key, closed):
+            _store(run, batch, done.result())
+
+
+def redaction_key(run: RedactionRun) -> bytes:
+    """The key of surrogates, hashes and date shifts: one for each dataset, so that a person keeps their surrogate."""
+    return hmac.digest(open_key(run.version.dataset.key), b"steward/redaction", "sha256")
+
+
+def _texts(batch: list[OpenRecord], closed: ClosedLabels) -> list[Texts]:
+    return [
+        (record.subject, list(zip(slots(record.payload), closed.of(record.payload), strict=True))) for record in batch
+    ]
+
+
+def _in_order(
+    pool: Executor, records: Iterator[OpenRecord], profile: str, key: bytes, closed: ClosedLabels
+) -> Iterator[tuple[list[OpenRecord], "Future[list[RedactedTexts]]"]]:
+    """Keeps a few batches in flight, so that memory stays flat and results come in order."""
+    waiting: list[tuple[list[OpenRecord], Future[list[RedactedTexts]]]] = []
+    while batch := list(islice(records, BATCH_RECORDS)):
+        waiting.append((batch, pool.submit(_redact_batch, profile, key, _texts(batch, closed))))
+        if len(waiting) > 2 * (os.cpu_count() or 1):
+            yield waiting.pop(0)
+    yield from waiting
+
+
+def _load(profile_name: str) -> None:
+    global _detector
+    _detector = Detector(load_profile(profile_name))
+
+
+def _redact_batch(profile_name: str, key: bytes, batch: list[Texts]) -> list[RedactedTexts]:
+    if _detector is None or _detector.profile.name != profile_name:
+        _load(profile_name)
+    assert _detector is not None
+    return [_redact_texts(_detector, _detector.profile, key, subject, texts) for subject, texts in batch]
+
+
+def _redact_texts(
+    detector: Detector, profile: Profile, key: bytes, subject: str, texts: list[tuple[str, bool]]
+) -> RedactedTexts:
+    outcomes = [
+        redact(text, [] if is_label else detector.detect(text), profile=profile, key=key, subject=subject)
+        for text, is_label in texts
+    ]
+    findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
+    scores = [finding["score"] for each in findings for finding in each]
+    return RedactedTexts(
+        [outcome.text for outcome in outcomes], findings, any(s < 0.5 + DOUBTFUL_MARGIN for s in scores)
+    )
+
+
+def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]) -> None:
+    """Stores a batch and the run's progress together, so that a killed job goes on behind it."""
+    counts = Counter(run.counts_by_type)
+    columns = "run_id,record_id,ordinal,finding_count,is_doubtful,ciphertext"
+    with transaction.atomic():
+        with connection.cursor() as cursor, cursor.copy(f"COPY datasets_redactedrecord ({columns}) FROM STDIN") as copy:
+            for record, redacted in zip(batch, done, strict=True):
+                counts.update(finding["type"] for each in redacted.findings for finding in each)
+                payload = with_slots(record.payload, redacted.texts)
+                plain = json.dumps({"payload": payload, "findings": redacted.findings}, ensure_ascii=False).encode()
+                sealed = record.cipher.encrypt(plain, redacted_context(run.pk, record.ordinal))
+                total = sum(len(each) for each in redacted.findings)
+                copy.write_row((run.pk, record.record_id, record.ordinal, total, redacted.is_doubtful, sealed))
+        run.counts_by_type = dict(counts)
+        run.finding_count = counts.total()
+        run.done_count += len(batch)
+        run.last_ordinal = batch[-1].ordinal
+        run.save(update_fields=["counts_by_type", "finding_count", "done_count", "last_ordinal"])

@@ -1,0 +1,288 @@
+"""What a row means: the shapes users bring, detected, and turned into one payload form.
+
+A payload is `{"fields": {name: text}}` for a workflow's mapping, or, for chat data,
+`{"messages": [{"role", "content", "weight"?}]}`.
+
+Guarantees that a payload holds texts only, ends with a non-empty assistant message where it has messages, and that each
+row that does not fit is reported with line, column and what to do. Never repeats a value.
+
+Example:
+    >>> detect({"prompt": "2+2?", "completion": "4"})
+    'prompt_completion'
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from domains.packs import Pack
+from domains.workflows import Workflow
+from steward.audit.actor import Refused
+from steward.datasets.formats import Problems
+
+Row = Mapping[str, Any]
+Payload = dict[str, Any]
+MAX_COLUMNS_SHOWN = 30
+_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+){0,3}")
+ROLES = ("system", "user", "assistant", "tool")
+SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+SUBJECT_COLUMNS = (
+    "subject",
+    "subject_id",
+    "patient_id",
+    "patient",
+    "client_id",
+    "customer_id",
+    "person_id",
+    "matter_id",
+)
+GROUP_COLUMNS = ("split", "group")
+# In this order: the first shape whose columns are all there is the one.
+_SHAPES: dict[str, tuple[str, ...]] = {
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "prompt_completion": ("prompt", "completion"),
+    "alpaca": ("instruction", "output"),
+    "text_label": ("text", "label"),
+    "text": ("text",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """Which columns are read. `fields` maps a workflow's fields to columns; chat shapes need none.
+
+    `subject` names the person a row is about; `group` what the split keeps together (default: the subject).
+    """
+
+    shape: str
+    fields: dict[str, str]
+    subject: str | None
+    group: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"shape": self.shape, "fields": self.fields, "subject": self.subject, "group": self.group}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ColumnMapping":
+        return cls(data["shape"], dict(data["fields"]), data["subject"], data["group"])
+
+
+def detect(row: Row) -> str | None:
+    """The first chat shape whose columns the row has, or None."""
+    return next((shape for shape, needed in _SHAPES.items() if all(column in row for column in needed)), None)
+
+
+def propose(row: Row, workflow: Workflow | None, overrides: Mapping[str, str] | None = None) -> ColumnMapping:
+    """The mapping for a file whose first row is `row`.
+
+    Args:
+        workflow: its fields are looked for by name (case and spaces aside); without one, a chat shape is detected.
+        overrides: column by field name, also for `subject` and `group`; wins over what was found.
+
+    Raises:
+        Refused: a field has no column; the message lists the columns there are.
+    """
+    chosen = dict(overrides or {})
+    columns = {_plain(name): name for name in row}
+    unknown = sorted(column for column in chosen.values() if column not in row)
+    if unknown:
+        raise Refused(f"No column {', '.join(unknown)} in the file. It has: {_shown(row)}.", code="column_unknown")
+    subject = chosen.pop("subject", None) or next((columns[c] for c in SUBJECT_COLUMNS if c in columns), None)
+    group = chosen.pop("group", None) or next((columns[c] for c in GROUP_COLUMNS if c in columns), None)
+    if workflow is None:
+        shape = detect(row)
+        if shape is None:
+            raise Refused(
+                f"The columns {_shown(row)} are no known shape. Known: "
+                + "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _SHAPES.items())
+                + ". Or choose a workflow and map its fields.",
+                code="shape_unknown",
+            )
+        return ColumnMapping(shape, {}, subject, group)
+    fields = {field: chosen.get(field) or columns.get(_plain(field)) for field in workflow.mapping.fields}
+    missing = sorted(field for field, column in fields.items() if column is None)
+    if missing:
+        raise Refused(
+            f"The workflow “{workflow.title}” needs the fields {', '.join(missing)}, and no column has that name. "
+            f"Map them, e.g. --map {missing[0]}=COLUMN. The file has: {_shown(row)}.",
+            code="field_unmapped",
+        )
+    return ColumnMapping("workflow", {k: v for k, v in fields.items() if v is not None}, subject, group)
+
+
+def _shown(row: Row) -> str:
+    """Column names for a message. What does not look like a name (a file without a header row) is not repeated."""
+    names = [name if _COLUMN_NAME.fullmatch(name) else f"(column {place})" for place, name in enumerate(row, 1)]
+    return ", ".join(names[:MAX_COLUMNS_SHOWN]) + (", …" if len(names) > MAX_COLUMNS_SHOWN else "")
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
+    """A function (line, row) → payload, which reports what is wrong with a row and returns None for it."""
+    if mapping.shape == "workflow":
+        return _FieldReader(mapping.fields, problems)
+    read = {
+        "messages": _read_messages,
+        "sharegpt": _read_sharegpt,
+        "prompt_completion": _read_prompt_completion,
+        "alpaca": _read_alpaca,
+        "text_label": _read_text_label,
+        "text": _read_text,
+    }[mapping.shape]
+
+    def convert(line: int, row: Row) -> Payload | None:
+        before = problems.count
+        messages = read(line, row, problems)
+        if problems.count > before:
+            return None
+        return {"messages": messages}
+
+    return convert
+
+
+class _FieldReader:
+    """Picks a workflow's fields out of rows."""
+
+    def __init__(self, fields: dict[str, str], problems: Problems) -> None:
+        self._fields = list(fields.items())
+        self._problems = problems
+
+    def __call__(self, line: int, row: Row) -> Payload | None:
+        picked = {}
+        for field, column in self._fields:
+            value = row.get(column)
+            if type(value) is str and not value.isspace() and value:
+                picked[field] = value
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                picked[field] = str(value)
+            elif column not in row:
+                self._problems.add(line, column, "missing_column", f"The column is missing (field “{field}”).")
+            else:
+                found = "empty" if value in (None, "") or isinstance(value, str) else f"a {type(value).__name__}"
+                self._problems.add(line, column, "not_a_text", f"Field “{field}” must be a text; it is {found}.")
+        return {"fields": picked} if len(picked) == len(self._fields) else None
+
+
+def _text(line: int, row: Row, column: str, problems: Problems, *, is_required: bool = True) -> str:
+    value = row.get(column)
+    if isinstance(value, str) and (value.strip() or not is_required):
+        return value
+    if value is None and not is_required:
+        return ""
+    if is_required or not isinstance(value, str):
+        problems.add(line, column, "not_a_text", "The value must be a non-empty text.")
+    return ""
+
+
+def _read_messages(line: int, row: Row, problems: Problems) -> list[Payload]:
+    messages = row.get("messages", None)
+    if not isinstance(messages, list) or not messages:
+        problems.add(line, "messages", "missing_messages_list", "“messages” must be a non-empty list.")
+        return []
+    read = []
+    for place, message in enumerate(messages, 1):
+        column = f"messages[{place}]"
+        if not isinstance(message, dict) or "role" not in message or "content" not in message:
+            problems.add(line, column, "message_missing_key", "A message needs “role” and “content”.")
+            continue
+        unknown = message.keys() - {"role", "content", "weight", "name"}
+        if unknown:
+            problems.add(line, column, "message_unrecognized_key", f"Unknown keys: {', '.join(sorted(unknown))[:80]}.")
+        if message["role"] not in ROLES:
+            problems.add(line, column, "unrecognized_role", f"The role must be one of {', '.join(ROLES)}.")
+        if not isinstance(message["content"], str) or not message["content"].strip():
+            problems.add(line, column, "missing_content", "“content” must be a non-empty text.")
+        kept = {"role": message["role"], "content": message["content"]}
+        if "weight" in message:
+            if message["weight"] not in (0, 1):
+                problems.add(line, column, "bad_weight", "“weight” must be 0 or 1.")
+            kept["weight"] = message["weight"]
+        read.append(kept)
+    if not read or read[-1]["role"] != "assistant":
+        problems.add(
+            line, "messages", "example_missing_assistant_message", "The last message must be the assistant's answer."
+        )
+    return read
+
+
+def _read_sharegpt(line: int, row: Row, problems: Problems) -> list[Payload]:
+    turns = row.get("conversations")
+    if not isinstance(turns, list):
+        problems.add(line, "conversations", "missing_messages_list", "“conversations” must be a list.")
+        return []
+    messages = [
+        {"role": SHAREGPT_ROLES.get(str(turn.get("from")), "?"), "content": turn.get("value")}
+        for turn in turns
+        if isinstance(turn, dict)
+    ]
+    return _read_messages(line, {"messages": messages}, problems)
+
+
+def _pair(prompt: str, answer: str) -> list[Payload]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+def _read_prompt_completion(line: int, row: Row, problems: Problems) -> list[Payload]:
+    if isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
+        return _read_messages(line, {"messages": [*row["prompt"], *row["completion"]]}, problems)
+    return _pair(_text(line, row, "prompt", problems), _text(line, row, "completion", problems))
+
+
+def _read_alpaca(line: int, row: Row, problems: Problems) -> list[Payload]:
+    instruction = _text(line, row, "instruction", problems)
+    context = _text(line, row, "input", problems, is_required=False)
+    prompt = f"{instruction}\n\n{context}" if context else instruction
+    return _pair(prompt, _text(line, row, "output", problems))
+
+
+def _read_text_label(line: int, row: Row, problems: Problems) -> list[Payload]:
+    return _pair(_text(line, row, "text", problems), _text(line, row, "label", problems))
+
+
+def _read_text(line: int, row: Row, problems: Problems) -> list[Payload]:
+    return [{"role": "assistant", "content": _text(line, row, "text", problems)}]
+
+
+def slots(payload: Payload) -> list[str]:
+    """The texts of a payload in a fixed order: what redaction reads."""
+    if "fields" in payload:
+        return list(payload["fields"].values())
+    return [message["content"] for message in payload["messages"]]
+
+
+def with_slots(payload: Payload, texts: list[str]) -> Payload:
+    """The payload with its texts replaced, in the order of `slots`."""
+    if "fields" in payload:
+        return {"fields": dict(zip(payload["fields"], texts, strict=True))}
+    return {"messages": [{**m, "content": text} for m, text in zip(payload["messages"], texts, strict=True)]}
+
+
+def slot_names(payload: Payload) -> list[str]:
+    """What a person calls each text of `slots`: the field, or the role of the message."""
+    if "fields" in payload:
+        return list(payload["fields"])
+    return [message["role"] for message in payload["messages"]]
+
+
+class ClosedLabels:
+    """The labels that a workflow answers with from a closed list.
+
+    A field that holds one of them says nothing about a person and is left alone by redaction: a changed label could
+    not be learnt. Any other value of that field is redacted like every text.
+    """
+
+    def __init__(self, pack: Pack, workflow: str) -> None:
+        """Args: workflow: of the pack; empty for chat data, where nothing is closed."""
+        fields = pack.workflow(workflow).mapping.fields if workflow else ()
+        self._labels = {field: frozenset(pack.closed_labels(workflow, field)) for field in fields}
+
+    def of(self, payload: Payload) -> list[bool]:
+        """For each text of `slots`, whether it is a label of its field."""
+        fields = payload.get("fields", {})
+        names = slot_names(payload)
+        return [name in fields and fields[name] in self._labels.get(name, ()) for name in names]

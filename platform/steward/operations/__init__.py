@@ -1,0 +1,1 @@
+"""Running an installation: the supervisor (`up`) and the diagnosis (`doctor`)."""

@@ -1,0 +1,40 @@
+"""Waiting for queued work at a terminal, with a worker of our own where no supervisor runs.
+
+Guarantees that the helper processes are gone when the block ends. Queued work that is not finished stays queued.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+
+from steward.operations.children import Child
+from steward.operations.supervisor import background_children
+
+
+def is_supervised() -> bool:
+    """Whether a supervisor (`manage.py up`) runs in this home and thus a worker and a sealer do."""
+    try:
+        with open(settings.STEWARD_HOME / "supervisor.lock", "rb") as note:
+            fcntl.flock(note, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def working() -> Iterator[list[Child]]:
+    """Sees to it that a worker and a sealer run inside the block; yields those started for it."""
+    helpers = [] if is_supervised() else background_children()
+    for helper in helpers:
+        helper.start()
+    try:
+        yield helpers
+    finally:
+        for helper in reversed(helpers):
+            helper.ask_to_stop()
+        for helper in reversed(helpers):
+            helper.wait_until_stopped()

@@ -1,0 +1,56 @@
+"""Gate results with the raw scores they rest on, so that an auditor can compute the figures again."""
+
+from typing import Any
+
+from domains.gates import MEASURES
+from steward.releases.evidence.dossier import Dossier, Incomplete
+from steward.releases.evidence.model_card import evaluation
+from steward.releases.evidence.rendering import json_document, timestamp
+
+
+def documents(dossier: Dossier) -> dict[str, bytes]:
+    """`gates.json`."""
+    return {"gates.json": json_document(gate_results(dossier))}
+
+
+def gate_results(dossier: Dossier) -> dict[str, Any]:
+    """Each gate with figure, threshold and limits, and both models' score on each held-out record.
+
+    Raises:
+        Incomplete: the scores are not one pair for each record.
+    """
+    asked = {gate.name: gate for gate in dossier.workflow.gates}
+    return {
+        "schema": "steward.gates/1",
+        "adapter_digest": dossier.release.adapter_digest,
+        "evaluation": evaluation(dossier),
+        "gates": [
+            {
+                "gate": result.gate,
+                "title": result.title,
+                "state": result.state,
+                "has_passed": result.has_passed,
+                "figure": result.figure,
+                "threshold": result.threshold,
+                "comparison": asked[result.gate].comparison if result.gate in asked else None,
+                "measure": MEASURES.get(asked[result.gate].measure) if result.gate in asked else None,
+                "explanation": result.explanation,
+                "limits": result.limits,
+                "at": timestamp(result.created_at),
+            }
+            for result in dossier.gates
+        ],
+        "scores": _scores(dossier),
+    }
+
+
+def _scores(dossier: Dossier) -> dict[str, Any]:
+    kept = dossier.evaluation.scores
+    try:
+        rows = zip(kept["ids"], kept["base"], kept["tuned"], strict=True)
+        records = [{"record": int(ordinal), "base": base, "tuned": tuned} for ordinal, base, tuned in rows]
+    except (KeyError, ValueError):
+        raise Incomplete("the evaluation's scores are not one pair for each record") from None
+    if len(records) != dossier.evaluation.record_count:
+        raise Incomplete("the evaluation has another number of scores than of records")
+    return {"record_is": "place of the record in the dataset version, from 1", "by_record": records}

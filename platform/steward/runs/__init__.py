@@ -1,0 +1,1 @@
+"""Fine-tunes: dispatched to a trainer process, watched, resumed, finished."""

@@ -1,0 +1,208 @@
+"""Driving one fine-tune from queue to end: launch, follow its events, restart what was killed.
+
+Guarantees that killing the worker or the trainer at any moment loses nothing but seconds: a later call attaches to a
+living trainer, or starts one that resumes from the last checkpoint. Three trainers that die without a word are a
+failure. Each event is applied once, together with the file position behind it.
+"""
+
+import math
+import time
+from pathlib import Path
+
+from django.db import transaction
+from django.utils import timezone
+
+from compliance.vault import VaultError
+from steward.audit.actor import Actor, UserError
+from steward.recovery import CONNECTION_LOST, unforeseen
+from steward.runs import actions
+from steward.runs.models import FineTune, Measurement, RunState
+from steward.runs.processes import ask_to_stop, collect, is_alive, key_line, start_trainer
+from steward.runs.specs import run_folder
+from steward.trainer_process import trainer_command
+from steward.vault.keys import open_key
+from trainers import events
+from trainers.spec import SpecError
+
+WORKER = Actor.system("worker")
+POLL_SECONDS = 0.5
+MAX_SILENT_DEATHS = 3
+MAX_LINE_BYTES = 8 << 20
+
+
+def drive(fine_tune_id: str) -> FineTune:
+    """Brings a fine-tune to its end, from wherever it is. Blocks while it trains."""
+    try:
+        return _drive(fine_tune_id)
+    except CONNECTION_LOST:
+        raise
+    except Exception as error:
+        fine_tune = _load(fine_tune_id)
+        if not fine_tune.is_over:
+            code = type(error).__name__
+            actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=unforeseen(error))
+        raise
+
+
+def _drive(fine_tune_id: str) -> FineTune:
+    fine_tune = _load(fine_tune_id)
+    if fine_tune.state == RunState.QUEUED:
+        try:
+            fine_tune = actions.dispatch_fine_tune(actor=WORKER, fine_tune=fine_tune)
+        except (UserError, VaultError, SpecError) as error:
+            code = getattr(error, "code", "dispatch_failed")
+            return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=str(error))
+    silent_deaths = 0
+    while fine_tune.state in (RunState.RUNNING, RunState.CANCELLING):
+        if not is_alive(fine_tune.process_id, fine_tune.process_started_at):
+            if ended := _apply_new_events(fine_tune):
+                return _finish(fine_tune, ended)
+            if fine_tune.state == RunState.CANCELLING:
+                return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
+            if silent_deaths == MAX_SILENT_DEATHS:
+                message = "The trainer was killed again and again; is there enough memory? See `manage.py doctor`."
+                return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
+            silent_deaths += fine_tune.process_id is not None
+            _launch(fine_tune)
+        ended = _apply_new_events(fine_tune)
+        if ended:
+            return _finish(fine_tune, ended)
+        time.sleep(POLL_SECONDS)
+        fine_tune = _load(fine_tune_id)
+        if fine_tune.state == RunState.CANCELLING and fine_tune.process_id is not None:
+            ask_to_stop(fine_tune.process_id, fine_tune.process_started_at or 0)
+    return fine_tune
+
+
+def _load(fine_tune_id: str) -> FineTune:
+    return FineTune.objects.select_related(
+        "run_key", "output_key", "base_model", "dataset_version__dataset__key", "workspace"
+    ).get(pk=fine_tune_id)
+
+
+def _launch(fine_tune: FineTune) -> None:
+    """Starts a trainer and remembers it before it can have said anything."""
+    folder = run_folder(fine_tune)
+    assert fine_tune.run_key is not None
+    assert fine_tune.output_key is not None
+    keys = key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key))
+    command = trainer_command("run", "--spec", str(folder / "spec.json"), "--out", str(folder))
+    process_id, started_at = start_trainer(command, folder, keys)
+    fine_tune.process_id, fine_tune.process_started_at = process_id, started_at
+    fine_tune.attempt += 1
+    fine_tune.save(update_fields=["process_id", "process_started_at", "attempt"])
+    if fine_tune.attempt > 1:
+        actions.note_resumed(actor=WORKER, fine_tune=fine_tune)
+
+
+def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
+    """Applies what the trainer has said since last time; returns the event that ended the run, if it came."""
+    path = run_folder(fine_tune) / "events.jsonl"
+    if not path.exists():
+        return None
+    lines, offset = _whole_lines(path, fine_tune.event_offset)
+    if not lines:
+        return None
+    ended: events.Event | None = None
+    with transaction.atomic():
+        measurements: dict[tuple[str, int], Measurement] = {}
+        for line in lines:
+            event = events.decode(line.decode())
+            _apply(fine_tune, event, measurements)
+            if isinstance(event, events.RunFinished | events.RunFailed | events.RunCancelled):
+                ended = event
+        Measurement.objects.bulk_create(
+            measurements.values(),
+            update_conflicts=True,
+            unique_fields=["fine_tune", "split", "step"],
+            update_fields=[
+                "attempt",
+                "loss",
+                "learning_rate",
+                "grad_norm",
+                "tokens_per_second",
+                "memory_bytes",
+                "eta_seconds",
+            ],
+        )
+        fine_tune.heartbeat_at = timezone.now()
+        if ended is None:  # the offset behind the last event is stored by the action that finishes the run
+            fine_tune.event_offset = offset
+        fine_tune.save(
+            update_fields=["heartbeat_at", "event_offset", "step", "steps", "tokens", "best_step", "best_loss", "facts"]
+        )
+    return ended
+
+
+def _whole_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """The complete lines behind `offset`, and the offset behind them. Half a line waits for its rest."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(MAX_LINE_BYTES)
+    end = data.rfind(b"\n") + 1
+    return data[:end].splitlines(), offset + end
+
+
+def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[str, int], Measurement]) -> None:
+    match event:
+        case events.RunStarted():
+            fine_tune.steps = event.steps
+            fine_tune.facts |= {
+                "device": event.device,
+                "precision": event.precision,
+                "precision_reason": event.precision_reason,
+                "packing": event.packing,
+                "packing_reason": event.packing_reason,
+                "parameters": event.parameters,
+                "trainable": event.trainable,
+            }
+        case events.DataLoaded():
+            fine_tune.facts[f"data_{event.split}"] = {
+                "records": event.records,
+                "tokens": event.tokens,
+                "supervised": event.supervised,
+                "longest": event.longest,
+                "truncated": event.truncated,
+                "refused": event.refused,
+            }
+        case events.TrainStep():
+            fine_tune.step, fine_tune.steps, fine_tune.tokens = event.step, event.steps, event.tokens
+            if math.isfinite(event.loss):
+                measurements["train", event.step] = Measurement(
+                    fine_tune=fine_tune,
+                    attempt=fine_tune.attempt,
+                    split="train",
+                    step=event.step,
+                    loss=event.loss,
+                    learning_rate=event.learning_rate,
+                    grad_norm=event.grad_norm if math.isfinite(event.grad_norm) else None,
+                    tokens_per_second=event.tokens_per_second,
+                    memory_bytes=event.memory_bytes,
+                    eta_seconds=event.eta_seconds,
+                )
+        case events.EvalLoss():
+            if event.best:
+                fine_tune.best_step, fine_tune.best_loss = event.step, event.loss
+            measurements["validation", event.step] = Measurement(
+                fine_tune=fine_tune, attempt=fine_tune.attempt, split="validation", step=event.step, loss=event.loss
+            )
+        case _:
+            pass  # the other events end the run (see `_finish`) or tell of checkpoints, which resuming finds itself
+
+
+def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
+    collect(fine_tune.process_id)
+    match ended:
+        case events.RunFinished():
+            try:
+                return actions.finish_fine_tune(actor=WORKER, fine_tune=fine_tune, finished=ended)
+            except VaultError as error:
+                return actions.fail_fine_tune(
+                    actor=WORKER, fine_tune=fine_tune, code="adapter_unreadable", message=str(error)
+                )
+        case events.RunCancelled():
+            return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
+        case events.RunFailed():
+            message = f"{ended.message} {ended.hint}"
+            return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=ended.code, message=message)
+    raise AssertionError(ended)

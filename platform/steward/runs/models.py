@@ -1,0 +1,127 @@
+"""Fine-tunes, what they measured while they ran, and the model versions they yield."""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from steward.accounts.models import Workspace
+from steward.audit.actor import Actor
+from steward.catalog.models import BaseModel
+from steward.datasets.models import DatasetVersion
+from steward.vault.models import DataKey, SealedObject
+
+
+class RunState(models.TextChoices):
+    AWAITING_APPROVAL = "awaiting", "Awaiting approval"
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    CANCELLING = "cancelling", "Cancelling"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+TERMINAL_STATES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
+
+
+class FineTuneQuerySet(models.QuerySet["FineTune"]):
+    def visible_to(self, actor: Actor) -> "FineTuneQuerySet":
+        """Fine-tunes of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class FineTune(models.Model):
+    """One training job: an approved dataset version, a base model, a recipe."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="fine_tunes")
+    name = models.CharField(max_length=120)
+    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="fine_tunes")
+    base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="fine_tunes")
+    workflow = models.CharField(max_length=60)
+    recipe = models.JSONField(help_text="The part of the training spec that a person decides.")
+    state = models.CharField(max_length=12, choices=RunState.choices, default=RunState.QUEUED)
+    run_key = models.ForeignKey(DataKey, on_delete=models.PROTECT, null=True, related_name="+")
+    output_key = models.ForeignKey(DataKey, on_delete=models.PROTECT, null=True, related_name="+")
+    attempt = models.PositiveSmallIntegerField(default=0)
+    process_id = models.PositiveIntegerField(null=True)
+    process_started_at = models.FloatField(null=True, help_text="Tells the trainer from a later process of that id.")
+    event_offset = models.BigIntegerField(default=0, help_text="Bytes of the event file read so far.")
+    step = models.PositiveIntegerField(default=0)
+    steps = models.PositiveIntegerField(default=0)
+    best_step = models.PositiveIntegerField(null=True)
+    best_loss = models.FloatField(null=True)
+    tokens = models.BigIntegerField(default=0)
+    train_seconds = models.FloatField(default=0)
+    flops = models.FloatField(default=0)
+    facts = models.JSONField(default=dict, help_text="What the trainer said of device, precision and data.")
+    failure_code = models.CharField(max_length=60, blank=True)
+    failure = models.CharField(max_length=600, blank=True)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    heartbeat_at = models.DateTimeField(null=True)
+
+    objects = FineTuneQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+    @property
+    def progress_percent(self) -> int:
+        return min(100, round(100 * self.step / self.steps)) if self.steps else 0
+
+
+class Measurement(models.Model):
+    """One point of a run's curves. `split` is train (every step) or validation (at each evaluation)."""
+
+    fine_tune = models.ForeignKey(FineTune, on_delete=models.CASCADE, related_name="measurements")
+    attempt = models.PositiveSmallIntegerField()
+    split = models.CharField(max_length=12)
+    step = models.PositiveIntegerField()
+    loss = models.FloatField()
+    learning_rate = models.FloatField(null=True)
+    grad_norm = models.FloatField(null=True)
+    tokens_per_second = models.FloatField(null=True)
+    memory_bytes = models.BigIntegerField(null=True)
+    eta_seconds = models.FloatField(null=True)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["step"]
+        # A step repeated after a resume replaces its first measurement.
+        constraints = [models.UniqueConstraint(fields=["fine_tune", "split", "step"], name="measurement_once")]
+
+
+class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
+    def visible_to(self, actor: Actor) -> "ModelVersionQuerySet":
+        """Model versions of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class ModelVersion(models.Model):
+    """What a fine-tune yields: an adapter, sealed, known by the digest of its plaintext."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="model_versions")
+    fine_tune = models.OneToOneField(FineTune, on_delete=models.PROTECT, related_name="model_version")
+    adapter = models.ForeignKey(SealedObject, on_delete=models.PROTECT, related_name="+")
+    adapter_digest = models.CharField(max_length=71, unique=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ModelVersionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.fine_tune.name} model"

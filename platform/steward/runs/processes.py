@@ -1,0 +1,83 @@
+"""Trainer processes: started apart from the worker, found again after it died, told to stop.
+
+Guarantees that keys go over stdin only and that a trainer outlives the worker that started it: its events go into a
+file that any later worker reads on from. Does not interpret events; see `following`.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from steward.trainer_process import trainer_environment
+
+START_TOLERANCE_SECONDS = 2.0
+# Trainers that this process started and has not seen end; they outlive it on purpose.
+_started: dict[int, "subprocess.Popen[bytes]"] = {}
+
+
+def key_line(data_key: bytes, output_key: bytes) -> bytes:
+    """The one line that a trainer reads from stdin."""
+    return json.dumps({"data_key": data_key.hex(), "output_key": output_key.hex()}).encode() + b"\n"
+
+
+def start_trainer(command: Sequence[str], folder: Path, keys: bytes) -> tuple[int, float]:
+    """Starts a trainer in a session of its own; its events are appended to `events.jsonl` in `folder`.
+
+    Returns:
+        Process id and start time (seconds since the epoch), which together name the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(folder / "events.jsonl", "ab") as events, open(folder / "trainer.log", "ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=events,
+            stderr=log,
+            cwd=folder,
+            env=trainer_environment(),
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it ended at once; its events say why
+        process.stdin.write(keys)
+        process.stdin.close()
+    _started[process.pid] = process
+    return process.pid, psutil.Process(process.pid).create_time()
+
+
+def is_alive(process_id: int | None, started_at: float | None) -> bool:
+    """Whether that very process still runs (a zombie does not; another process of the same id does not count)."""
+    if process_id is None or started_at is None:
+        return False
+    own = _started.get(process_id)
+    if own is not None and own.poll() is not None:
+        del _started[process_id]
+        return False
+    try:
+        process = psutil.Process(process_id)
+        return (
+            process.status() != psutil.STATUS_ZOMBIE
+            and abs(process.create_time() - started_at) < START_TOLERANCE_SECONDS
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def ask_to_stop(process_id: int, started_at: float) -> None:
+    """Sends SIGTERM to that very process, if it still runs. The trainer then ends within seconds."""
+    if is_alive(process_id, started_at):
+        os.kill(process_id, signal.SIGTERM)
+
+
+def collect(process_id: int | None, within_seconds: float = 10.0) -> None:
+    """Waits for a trainer of ours that has said its last word, so that no zombie stays. Others' are not waited for."""
+    own = _started.pop(process_id or 0, None)
+    if own is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            own.wait(within_seconds)

@@ -1,0 +1,44 @@
+"""Recipes: a workflow's training settings with a person's changes, checked before anything is queued."""
+
+from typing import Any
+
+from steward.audit.actor import Refused
+from steward.runs.shards import workflow_for
+from trainers.spec import SpecError, read_spec
+
+_DIGEST = "sha256:" + "0" * 64
+_CONTEXT = {"workspace": "w", "dataset": "d", "object": "o", "kind": "k", "version": "1"}
+_OBJECT = {"path": "p", "context": _CONTEXT, "commitment": "0" * 64}
+# What a spec holds beside the recipe; stands in for it while only the recipe is being checked.
+_SURROUNDINGS: dict[str, Any] = {
+    "schema": "steward.train/1",
+    "run": "check",
+    "model": {"path": "p", "digest": _DIGEST},
+    "data": {"train": _OBJECT, "validation": _OBJECT},
+    "output": {"context": _CONTEXT},
+}
+
+
+def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: object = None) -> dict[str, Any]:
+    """The workflow's recipe with `changes` on top.
+
+    Raises:
+        Refused: no such workflow, or the result is not a valid spec; every problem is named with its path.
+    """
+    try:
+        recipe = workflow_for(domain, workflow).recipe.spec_fields()
+    except KeyError:
+        raise Refused(
+            f"The domain {domain} has no workflow {workflow!r}.", code="workflow_unknown", subject=subject
+        ) from None
+    for key, value in changes.items():
+        if key in _SURROUNDINGS:
+            raise Refused(f"“{key}” is not part of a recipe.", code="recipe_invalid", subject=subject)
+        recipe[key] = (
+            {**recipe[key], **value} if isinstance(value, dict) and isinstance(recipe.get(key), dict) else value
+        )
+    try:
+        read_spec({**_SURROUNDINGS, **recipe})
+    except SpecError as error:
+        raise Refused(f"The recipe is not valid. {error}", code="recipe_invalid", subject=subject) from None
+    return recipe

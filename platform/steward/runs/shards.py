@@ -1,0 +1,57 @@
+"""Training shards: the redacted records of a split as chat messages, sealed for one run.
+
+Guarantees that only approved, redacted text gets into a shard and that a shredded person's records do not.
+Does not tokenise; the trainer does, in its own process.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from domains.packs import load_pack
+from domains.workflows import Workflow, map_record
+from steward.datasets.models import DatasetVersion, Split
+from steward.datasets.reading import OpenRedacted, RecordReader
+from steward.vault.models import DataKey, SealedObject
+from steward.vault.objects import ObjectWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A sealed split and how many records are in it."""
+
+    split: Split
+    sealed: SealedObject
+    records: int
+
+
+def workflow_for(domain: str, name: str) -> Workflow:
+    """The named workflow of a domain pack."""
+    return load_pack(domain).workflow(name)
+
+
+def messages_of(payload: dict[str, Any], workflow: Workflow) -> list[dict[str, Any]]:
+    """A record's payload as chat messages, by the workflow's templates where it holds fields."""
+    if "messages" in payload:
+        return list(payload["messages"])
+    return [dict(message) for message in map_record(workflow, payload["fields"])]
+
+
+def example_lines(version: DatasetVersion, workflow: Workflow, split: Split) -> Iterator[bytes]:
+    """Lines of a shard: `{"id", "messages"}`, one record each."""
+    assert version.redaction is not None
+    records: Iterator[OpenRedacted] = RecordReader(version).redacted(version.redaction, split=split)
+    for record in records:
+        line = {"id": str(record.ordinal), "messages": messages_of(record.payload, workflow)}
+        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+
+
+def write_shard(version: DatasetVersion, workflow: Workflow, split: Split, key: DataKey) -> Shard:
+    """Seals one split under `key`. The object is not saved yet; the calling action saves it."""
+    count = 0
+    with ObjectWriter(version.workspace, key, f"shard-{split}", dataset=str(version.dataset_id)) as writer:
+        for line in example_lines(version, workflow, split):
+            writer.write(line)
+            count += 1
+    return Shard(split, writer.sealed, count)

@@ -1,0 +1,69 @@
+"""The training spec of a fine-tune, as `trainers` expects it: everything but the keys."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from steward.runs.models import FineTune
+from steward.vault.models import SealedObject
+from steward.vault.objects import object_path
+from trainers.spec import read_spec
+
+
+def run_folder(fine_tune: FineTune) -> Path:
+    """Where the trainer of this fine-tune works. Holds ciphertext, the spec and events; no text of any record."""
+    return Path(settings.STEWARD_RUNS, str(fine_tune.pk))
+
+
+def object_spec(sealed: SealedObject) -> dict[str, Any]:
+    """How the spec names a sealed object."""
+    return {
+        "path": str(object_path(sealed)),
+        "context": sealed.context.to_json(),
+        "commitment": bytes(sealed.commitment).hex(),
+    }
+
+
+def output_context(fine_tune: FineTune) -> dict[str, str]:
+    """What the adapter is bound to. The trainer derives checkpoint and predictions from it by their kind."""
+    return {
+        "workspace": str(fine_tune.workspace_id),
+        "dataset": "none",
+        "object": str(fine_tune.pk),
+        "kind": "adapter",
+        "version": "1",
+    }
+
+
+def build_spec(fine_tune: FineTune, shards: dict[str, SealedObject]) -> dict[str, Any]:
+    """The whole spec, checked against the trainer's own reader.
+
+    Args:
+        shards: sealed objects by split: train and validation, and test where the run evaluates.
+
+    Raises:
+        trainers.spec.SpecError: the recipe does not make a valid spec; names every problem.
+    """
+    spec = {
+        "schema": "steward.train/1",
+        "run": str(fine_tune.pk),
+        "model": {"path": fine_tune.base_model.path, "digest": fine_tune.base_model.digest},
+        "data": {split: object_spec(sealed) for split, sealed in shards.items()},
+        "output": {"context": output_context(fine_tune)},
+        **fine_tune.recipe,
+    }
+    read_spec(spec)
+    return spec
+
+
+def write_spec(folder: Path, name: str, spec: dict[str, Any]) -> Path:
+    """Writes a spec atomically into the run's folder and returns its path."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / name
+    staging = folder / f".{name}.partial"
+    staging.write_text(json.dumps(spec, indent=1))
+    os.replace(staging, path)
+    return path

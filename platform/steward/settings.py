@@ -1,0 +1,277 @@
+"""Django's settings: the only file that decides how Steward is configured.
+
+Guarantees: everything that differs between installations is read from the environment through `steward.environment`,
+and the rest is the same everywhere; the defaults are safe on a laptop and behind a proxy alike (strict content policy,
+no upload ever spooled to disk, sessions that end). Does not: start or contact anything. Reading the settings makes one
+file, the secret key.
+
+Example:
+    STEWARD_HOME=/srv/steward STEWARD_HOSTS=steward.hospital.example STEWARD_TLS=1 python manage.py up
+"""
+
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONE, SELF
+
+from steward import environment, secret_key
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# --- where things are -------------------------------------------------------------------------------------------------
+STEWARD_HOME = environment.folder("STEWARD_HOME", Path.home() / ".steward")
+STEWARD_SECRETS = STEWARD_HOME / "secrets"
+STEWARD_OBJECTS = STEWARD_HOME / "objects"
+STEWARD_MODELS = STEWARD_HOME / "models"
+STEWARD_RUNS = STEWARD_HOME / "runs"
+# A file, never a variable: an environment is readable to every process of the same user.
+STEWARD_PASSPHRASE_FILE = environment.file("STEWARD_PASSPHRASE_FILE", STEWARD_SECRETS / "passphrase")
+# The name under which the ledger signs; it is part of every checkpoint and must never change once entries exist.
+LEDGER_ORIGIN = environment.text("STEWARD_LEDGER_ORIGIN", "steward.local/ledger")
+
+# --- how it is reached ------------------------------------------------------------------------------------------------
+DEBUG = environment.flag("STEWARD_DEBUG", default=False)
+STEWARD_BIND = environment.text("STEWARD_BIND", "127.0.0.1")
+STEWARD_PORT = environment.whole_number("STEWARD_PORT", default=8000, minimum=1, maximum=65535)
+STEWARD_TLS = environment.flag("STEWARD_TLS", default=False)
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *environment.words("STEWARD_HOSTS")]
+CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in environment.words("STEWARD_HOSTS")] if STEWARD_TLS else []
+SECRET_KEY = secret_key.load_or_create(STEWARD_SECRETS / "django.key")
+ROOT_URLCONF = "steward.urls"
+WSGI_APPLICATION = "steward.wsgi.application"
+ASGI_APPLICATION = "steward.asgi.application"
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "steward.console",  # before unfold, whose skeleton it replaces by one without inline code
+    "unfold",  # before the admin, whose templates it replaces
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "procrastinate.contrib.django",
+    "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_filters",
+    "django_htmx",
+    "csp",
+    "axes",
+    "steward.audit",
+    "steward.accounts",
+    "steward.vault",
+    "steward.catalog",
+    "steward.datasets",
+    "steward.runs",
+    "steward.assurance",
+    "steward.releases",
+    "steward.web",
+    "steward.api",
+    "steward.operations",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "steward.sessions.SessionLimits",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",  # last: it looks at what the others answered
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# --- database and queue -----------------------------------------------------------------------------------------------
+STEWARD_DATABASE_URL = environment.text("DATABASE_URL")
+STEWARD_POSTGRES = STEWARD_HOME / "postgres"
+
+
+def _database() -> dict[str, Any]:
+    """Return the server named by DATABASE_URL, or the embedded one under STEWARD_HOME."""
+    if STEWARD_DATABASE_URL:
+        return environment.database(STEWARD_DATABASE_URL)
+    from steward import embedded
+
+    # The supervisor's children log in with few rights (audit.database_roles); commands of an operator own the database.
+    role = environment.text("STEWARD_DATABASE_ROLE")
+    return embedded.django_settings(STEWARD_POSTGRES) | ({"USER": role} if role else {})
+
+
+DATABASES = {"default": {**_database(), "CONN_HEALTH_CHECKS": True, "CONN_MAX_AGE": 60}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+# Jobs that run at the same time; long ones (a fine-tune) must leave room for short ones (an import).
+STEWARD_WORKER_JOBS = environment.whole_number("STEWARD_WORKER_JOBS", default=4, minimum=1, maximum=64)
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
+
+# --- people and sessions ----------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    # Source: NIST SP 800-63B-4, 3.1.1.2 (fifteen characters where the password stands alone)
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 15}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LOGIN_URL = "/sign-in/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/sign-in/"
+SESSION_IDLE_SECONDS = 15 * 60
+SESSION_ABSOLUTE_SECONDS = 8 * 3600
+SESSION_COOKIE_AGE = SESSION_ABSOLUTE_SECONDS
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = STEWARD_TLS
+SESSION_COOKIE_NAME = "__Host-session" if STEWARD_TLS else "steward_session"
+CSRF_COOKIE_SECURE = STEWARD_TLS
+CSRF_COOKIE_HTTPONLY = True
+CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_NAME = "__Host-csrf" if STEWARD_TLS else "steward_csrf"
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_ENABLE_ADMIN = False
+AXES_IPWARE_PROXY_COUNT = environment.whole_number("STEWARD_PROXIES", default=0, minimum=0, maximum=8)
+AXES_LOCKOUT_TEMPLATE = "web/locked_out.html"
+AXES_VERBOSE = False
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = STEWARD_TLS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if STEWARD_TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = STEWARD_TLS
+# Only a proxy that is known to be there may say that the outer connection was encrypted.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if STEWARD_TLS and AXES_IPWARE_PROXY_COUNT else None
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+# Django's default spools large uploads to the temporary folder as plaintext. Here a file is either small enough for
+# memory or it is not taken; views that take large ones install a handler that encrypts while the bytes arrive.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 << 20
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
+FILE_UPLOAD_PERMISSIONS = 0o600
+
+# --- interfaces -------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "steward.api.authentication.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["steward.api.parsers.BoundedJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_VERSIONING_CLASS": None,
+    "EXCEPTION_HANDLER": "steward.api.problems.as_problem",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+KNOX_TOKEN_MODEL = "accounts.ApiToken"  # noqa: S105 - a model's name
+MIGRATION_MODULES = {"knox": None}  # its one table is replaced by accounts.ApiToken
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "stw_", "AUTO_REFRESH": False}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Steward",
+    "DESCRIPTION": "Fine-tunes language models on data that may not leak, and proves afterwards what happened.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "docExpansion": "list", "defaultModelsExpandDepth": 0},
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "VersionState": "steward.datasets.models.VersionState",
+        "RunState": "steward.runs.models.RunState",
+        "WorkState": "steward.assurance.models.EvaluationState",
+        "GateState": "steward.assurance.models.GateState",
+        "ReleaseState": "steward.releases.models.ReleaseState",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "steward.api.schema.add_problems",
+    ],
+}
+UNFOLD = {
+    "SITE_TITLE": "Steward",
+    "SITE_HEADER": "Steward",
+    "SITE_URL": "/",
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": False,
+}
+
+# --- static files -----------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+# Served straight from the installed packages: nothing to collect, nothing to fetch.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+STORAGES = {
+    "default": {"BACKEND": "steward.vault.storage.VaultStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# --- language, time, logs ---------------------------------------------------------------------------------------------
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+FORMAT_MODULE_PATH = ["steward.formats"]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "steward.logs.PayloadFreeFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": environment.text("STEWARD_LOG_LEVEL", "INFO")},
+    "loggers": {
+        # Neither statements (they carry values) nor one line per request (paths carry ids).
+        "django.db.backends": {"level": "ERROR"},
+        "django.server": {"level": "WARNING"},
+        "django": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "procrastinate": {"level": "WARNING"},
+        "psycopg.pool": {"level": "ERROR"},  # it tries again by itself
+        "axes": {"level": "WARNING"},
+    },
+}

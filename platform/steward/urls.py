@@ -1,0 +1,9 @@
+"""Addresses: the web pages at the root, the console for officers and administrators, the REST interface."""
+
+from django.urls import include, path
+
+urlpatterns = [
+    path("console/", include("steward.console.urls")),
+    path("api/v1/", include("steward.api.urls")),
+    path("", include("steward.web.urls")),
+]

@@ -1,0 +1,1 @@
+"""Keys and sealed objects as rows; plaintext never touches a disk."""

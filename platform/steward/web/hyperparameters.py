@@ -1,0 +1,90 @@
+"""The settings of a fine-tune as a form: which there are, what they mean, and how typed text becomes a recipe's values.
+
+Guarantees that every field names its place in the training spec and that text which is no such value is refused with
+the field's name. Does not know ranges: the trainer's own reader of the spec does, and says which it allows.
+
+Example:
+    >>> changes_of({"epochs": "3", "optimiser.learning_rate": "1e-4"})
+    {'epochs': 3, 'optimiser': {'learning_rate': 0.0001}}
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steward.audit.actor import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting. `path` is its place in the spec; `choices` makes it a selection; an optional one may stay empty."""
+
+    path: str
+    title: str
+    hint: str
+    kind: type = int
+    choices: tuple[str, ...] = ()
+    is_optional: bool = False
+    is_basic: bool = False
+
+
+FIELDS = (
+    Field("epochs", "Epochs", "passes over the training records", is_basic=True),
+    Field("optimiser.learning_rate", "Learning rate", "at its highest, after the warm-up", float, is_basic=True),
+    Field("lora.rank", "LoRA rank", "size of the adapter", is_basic=True),
+    Field("lora.alpha", "LoRA alpha", "strength of the adapter", is_basic=True),
+    Field("batch_tokens", "Batch", "tokens in one step", is_basic=True),
+    Field("max_length", "Longest record", "tokens", is_basic=True),
+    Field("too_long", "Longer records", "are counted either way", str, ("refuse", "truncate")),
+    Field("max_steps", "At most", "steps; empty: no limit", is_optional=True),
+    Field("optimiser.schedule", "Schedule", "of the learning rate", str, ("cosine", "linear", "constant")),
+    Field("optimiser.warmup_ratio", "Warm-up", "share of all steps", float),
+    Field("optimiser.weight_decay", "Weight decay", "", float),
+    Field("optimiser.clip_norm", "Clip", "norm of the gradient; 0: off", float),
+    Field("lora.dropout", "LoRA dropout", "", float),
+    Field("evaluate_every", "Held-out loss every", "steps; empty: automatic", is_optional=True),
+    Field("checkpoint_every", "Checkpoint every", "steps; empty: automatic", is_optional=True),
+    Field("patience", "Patience", "evaluations without gain before it stops; empty: never", is_optional=True),
+    Field("precision", "Precision", "auto: bf16 where the machine has it", str, ("auto", "bf16", "fp32")),
+    Field("packing", "Packing", "several records in one row", str, ("auto", "pack", "bucket")),
+    Field("seed", "Seed", "same seed, same order"),
+)
+
+
+def shown_values(recipe: Mapping[str, Any]) -> list[tuple[Field, Any]]:
+    """Each field with its value in a recipe, None where it is left open."""
+    return [(field, _at(recipe, field.path)) for field in FIELDS]
+
+
+def _at(recipe: Mapping[str, Any], path: str) -> Any:
+    value: Any = recipe
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def changes_of(given: Mapping[str, str]) -> dict[str, Any]:
+    """What a submitted form changes, by place in the spec. Fields the form did not hold are left alone.
+
+    Raises:
+        Refused: naming every field whose text is no such value.
+    """
+    changes: dict[str, Any] = {}
+    problems = []
+    for field in FIELDS:
+        if field.path not in given:
+            continue
+        text = given[field.path].strip()
+        try:
+            value = None if field.is_optional and not text else field.kind(text)
+        except ValueError:
+            problems.append(f"{field.title}: give {'a whole number' if field.kind is int else 'a number'}")
+            continue
+        place = changes
+        *parents, name = field.path.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    if problems:
+        raise Refused("; ".join(problems) + ".", code="recipe_invalid")
+    return changes

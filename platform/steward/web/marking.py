@@ -1,0 +1,123 @@
+"""A record's text cut into pieces, so that a page can mark what redaction found and what it put there.
+
+Guarantees that the pieces put together are the text, whatever the findings say: a finding that does not fit the text
+is left out of the marking. Does not decrypt anything.
+
+Example:
+    >>> found = {"start": 0, "end": 7, "replacement_start": 0, "replacement_end": 5, "type": "PERSON", ...}
+    >>> [piece.text for piece in pieces("Mr. X came", [found], "redacted")]
+    ['Mr. X', ' came']
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from steward.datasets.shapes import Payload, slot_names, slots
+
+Side = Literal["raw", "redacted"]
+_BOUNDS = {"raw": ("start", "end"), "redacted": ("replacement_start", "replacement_end")}
+# Colour alone must not carry the meaning (WCAG 1.4.1), so that each kind has a symbol as well.
+_SYMBOLS = {
+    "person": "●",
+    "place": "▲",
+    "time": "◆",
+    "contact": "■",
+    "number": "#",
+    "group": "▣",
+    "other": "○",
+}
+_KINDS = {
+    "person": {"PERSON", "AGE", "FAMILY", "NATIONALITY", "PROFESSION", "BIOMETRIC", "PHOTO", "USERNAME"},
+    "place": {"ADDRESS", "LOCATION", "ZIP"},
+    "time": {"DATE", "TIME"},
+    "contact": {"PHONE", "FAX", "EMAIL", "URL", "IP", "MAC"},
+    "group": {"ORGANIZATION", "HEALTH_PLAN", "CASE_NUMBER", "BATES", "MONEY"},
+    "other": {"SECRET", "OTHER_ID"},
+}
+_KIND_OF = {name: kind for kind, names in _KINDS.items() for name in names}
+
+
+def kind_of(entity_type: str) -> str:
+    """The kind a type of identifier belongs to; numbers of all sorts unless it is known as something else."""
+    return _KIND_OF.get(entity_type, "number")
+
+
+def symbol_of(entity_type: str) -> str:
+    """The symbol that stands beside the colour of a type."""
+    return _SYMBOLS[kind_of(entity_type)]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Why a piece is marked: what it was taken for, by which rule, how sure (0 to 1), and what was done to it."""
+
+    type: str
+    rule: str
+    score: float
+    operator: str
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.type)
+
+    @property
+    def symbol(self) -> str:
+        return symbol_of(self.type)
+
+    @property
+    def label(self) -> str:
+        return self.type.replace("_", " ").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text, marked or not. `other` is what stands in its place on the other side."""
+
+    text: str
+    mark: Mark | None = None
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One text of a record: its field or role, and its pieces."""
+
+    name: str
+    pieces: list[Piece]
+
+
+def pieces(text: str, findings: Iterable[dict[str, Any]], side: Side, other: str = "") -> list[Piece]:
+    """The text cut at its findings.
+
+    Args:
+        side: which of the findings' two spans points into `text`.
+        other: the text of the other side, from which each marked piece gets its counterpart.
+    """
+    begin, end = _BOUNDS[side]
+    other_begin, other_end = _BOUNDS["redacted" if side == "raw" else "raw"]
+    cut: list[Piece] = []
+    position = 0
+    for found in sorted(findings, key=lambda each: int(each[begin])):
+        if not position <= found[begin] <= found[end] <= len(text):
+            continue
+        if found[begin] > position:
+            cut.append(Piece(text[position : found[begin]]))
+        mark = Mark(found["type"], found["rule"], found["score"], found["operator"])
+        cut.append(Piece(text[found[begin] : found[end]], mark, other[found[other_begin] : found[other_end]]))
+        position = found[end]
+    if position < len(text):
+        cut.append(Piece(text[position:]))
+    return cut
+
+
+def marked(
+    payload: Payload, findings: list[list[dict[str, Any]]], side: Side, other: Payload | None = None
+) -> list[Slot]:
+    """All texts of a record, marked. `other` is the same record on the other side, where it is at hand."""
+    texts = slots(payload)
+    others = slots(other) if other is not None else [""] * len(texts)
+    return [
+        Slot(name, pieces(text, found, side, opposite))
+        for name, text, found, opposite in zip(slot_names(payload), texts, findings, others, strict=True)
+    ]

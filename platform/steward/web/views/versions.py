@@ -1,0 +1,199 @@
+"""One dataset version: its import, its redaction, its records, the look at raw text, and the decision on it."""
+
+import uuid
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from compliance.redaction import load_profile
+from steward.accounts.roles import Permission
+from steward.datasets import actions
+from steward.datasets.models import DatasetVersion, RedactedRecord, RedactionRun, RedactionState, Split, VersionState
+from steward.datasets.reading import OpenRedacted, RecordReader
+from steward.datasets.residual import residual_risk
+from steward.web.marking import kind_of, marked, symbol_of
+from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404, whole_number
+
+PAGE_RECORDS = 20
+REASONS = {
+    "redaction_preview": "To check the redaction",
+    "incident": "To look into an incident",
+    "subject_request": "To answer a person's request",
+}
+VERSIONS = DatasetVersion.objects.select_related(
+    "dataset__key", "dataset__workspace", "workspace", "redaction", "imported_by", "decided_by"
+)
+_WAY = ("imported", "redacted", "reviewed", "approved")
+
+
+@require_safe
+@in_workspace
+def version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """The page of a version: where it stands and what can be done next."""
+    found = row_or_404(request, VERSIONS, pk)
+    latest = RedactionRun.objects.filter(version=found).first()
+    risk = residual_risk(found.redaction) if found.redaction else None
+    is_redacting = latest is not None and latest.state == RedactionState.RUNNING
+    context = {
+        "version": found,
+        "run": latest,
+        "risk": risk,
+        "steps": _steps(found, is_reviewed=bool(risk and risk.is_enough)),
+        "splits": [(split.value, split.label, found.split_counts.get(split.value, 0)) for split in Split],
+        "types": _types(found.redaction) if found.redaction else [],
+        "is_live": found.state == VersionState.IMPORTING or is_redacting,
+        "is_undecided": found.state in (VersionState.IMPORTED, VersionState.REDACTED),
+        "is_own": found.imported_by_id == request.actor.user_id,
+        "fine_tunes": found.fine_tunes.all()[:5],
+    }
+    return render(request, "web/version.html", context)
+
+
+def _steps(found: DatasetVersion, *, is_reviewed: bool) -> list[tuple[str, str]]:
+    """(word, state) of each step of a version's way: done, now, later or stop."""
+    if found.state == VersionState.FAILED:
+        return []
+    reached = {
+        VersionState.IMPORTING: 0,
+        VersionState.IMPORTED: 1,
+        VersionState.REDACTED: 3 if is_reviewed else 2,
+        VersionState.APPROVED: 4,
+        VersionState.REJECTED: 3 if is_reviewed else 2,
+    }[VersionState(found.state)]
+    steps = [
+        (word, "done" if place < reached else "now" if place == reached else "later") for place, word in enumerate(_WAY)
+    ]
+    if found.state == VersionState.REJECTED:
+        steps = [*steps[:reached], ("rejected", "stop")]
+    return steps
+
+
+def _types(run: RedactionRun) -> list[dict[str, Any]]:
+    """Findings by type, the most frequent first, with what the profile does to each."""
+    profile = load_profile(run.profile)
+    most = max(run.counts_by_type.values(), default=1)
+    return [
+        {
+            "name": name,
+            "count": count,
+            "percent": round(100 * count / most, 1),
+            "kind": kind_of(name),
+            "symbol": symbol_of(name),
+            "policy": profile.entities.get(name),
+        }
+        for name, count in sorted(run.counts_by_type.items(), key=lambda each: (-each[1], each[0]))
+    ]
+
+
+@require_POST
+@in_workspace
+def redact(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Starts a redaction with the domain's profile."""
+    found = row_or_404(request, VERSIONS, pk)
+    actions.start_redaction(actor=request.actor, version=found)
+    return redirect("web:version", request.workspace.slug, pk)
+
+
+@require_safe
+@in_workspace
+def records(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Redacted records, a page at a time, from the one after `after`; all of them or those with doubtful findings."""
+    demand(request, Permission.VIEW_REDACTED)
+    found = row_or_404(request, VERSIONS, pk)
+    if found.redaction is None:
+        raise Http404
+    after, is_doubtful = whole_number(request, "after", 0), request.GET.get("only") == "doubtful"
+    rows = RedactedRecord.objects.filter(run=found.redaction, ordinal__gt=after).order_by("ordinal")
+    if is_doubtful:
+        rows = rows.filter(is_doubtful=True)
+    ordinals = list(rows.values_list("ordinal", flat=True)[: PAGE_RECORDS + 1])
+    shown = ordinals[:PAGE_RECORDS]
+    context = {
+        "version": found,
+        "items": [_item(record) for record in RecordReader(found).redacted(found.redaction, ordinals=shown)],
+        "is_doubtful": is_doubtful,
+        "after": after,
+        "next_after": shown[-1] if len(ordinals) > PAGE_RECORDS else None,
+    }
+    return render(request, "web/records.html", context)
+
+
+def _item(record: OpenRedacted) -> dict[str, Any]:
+    findings = [each for slot in record.findings for each in slot]
+    return {
+        "ordinal": record.ordinal,
+        "split": Split(record.split).label,
+        "count": len(findings),
+        "slots": marked(record.payload, record.findings, "redacted"),
+    }
+
+
+@require_safe
+@in_workspace
+def record(request: WorkspaceRequest, pk: uuid.UUID, ordinal: int) -> HttpResponse:
+    """One redacted record with the reason for each finding. The raw text is asked for on its own."""
+    demand(request, Permission.VIEW_REDACTED)
+    found = row_or_404(request, VERSIONS, pk)
+    return _show_record(request, found, ordinal)
+
+
+@require_POST
+@in_workspace
+def reveal(request: WorkspaceRequest, pk: uuid.UUID, ordinal: int) -> HttpResponse:
+    """The same record beside its raw text, once; that it was shown is in the ledger."""
+    found = row_or_404(request, VERSIONS, pk)
+    raw = actions.reveal_record(
+        actor=request.actor, version=found, ordinal=ordinal, reason=request.POST.get("reason", "")
+    )
+    return _show_record(request, found, ordinal, raw.payload)
+
+
+def _show_record(
+    request: WorkspaceRequest, found: DatasetVersion, ordinal: int, raw: dict[str, Any] | None = None
+) -> HttpResponse:
+    opened = None
+    if found.redaction is not None:
+        opened = next(RecordReader(found).redacted(found.redaction, ordinals=[ordinal]), None)
+    if opened is None:
+        raise Http404
+    profile = load_profile(found.redaction.profile)
+    findings = [
+        {
+            **each,
+            "kind": kind_of(each["type"]),
+            "symbol": symbol_of(each["type"]),
+            "policy": profile.entities.get(each["type"]),
+        }
+        for slot in opened.findings
+        for each in slot
+    ]
+    context = {
+        "version": found,
+        "item": _item(opened),
+        "ordinal": ordinal,
+        "findings": findings,
+        "raw": marked(raw, opened.findings, "raw", opened.payload) if raw is not None else None,
+        "reasons": REASONS,
+        "may_reveal": Permission.REVEAL_RECORD in request.permissions or found.imported_by_id == request.actor.user_id,
+        "previous": ordinal - 1 if ordinal > 1 else None,
+        "next": ordinal + 1 if ordinal < found.record_count else None,
+    }
+    return render(request, "web/record.html", context)
+
+
+@require_POST
+@in_workspace
+def decide(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """An officer's approval or rejection."""
+    found = row_or_404(request, VERSIONS, pk)
+    reason = request.POST.get("reason", "")
+    if request.POST.get("decision") == "approve":
+        actions.approve_version(actor=request.actor, version=found, reason=reason)
+        messages.success(request, f"{found} is approved and can be trained on.", extra_tags="good")
+    else:
+        actions.reject_version(actor=request.actor, version=found, reason=reason)
+        messages.warning(request, f"{found} is rejected and closed.", extra_tags="warn")
+    return redirect("web:version", request.workspace.slug, pk)
