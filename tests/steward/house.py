@@ -1,0 +1,103 @@
+"""A house with people in it, built through actions only.
+
+Example: `House().approved(visits(12))` is a dataset version that an officer has approved.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from steward.accounts import actions as accounts
+from steward.accounts.models import User, Workspace
+from steward.accounts.roles import Role
+from steward.audit.actor import Actor
+from steward.datasets import actions as datasets
+from steward.datasets.importing import import_version
+from steward.datasets.intake import receive_file
+from steward.datasets.models import Dataset, DatasetVersion, RedactionRun, SampleItem, Verdict
+from steward.datasets.redacting import redact_version
+
+SYSTEM = Actor.system("tests")
+_numbers = itertools.count(1)
+
+
+class House:
+    """One workspace with an analyst, an officer, a reviewer and an auditor, and short ways to common states."""
+
+    def __init__(self, domain: str = "healthcare", policy: dict[str, Any] | None = None) -> None:
+        self.number = next(_numbers)
+        self.workspace: Workspace = accounts.create_workspace(
+            actor=SYSTEM, slug=f"ward-{self.number}", name=f"Ward {self.number}", domain=domain
+        )
+        self.analyst = self.person(Role.ANALYST)
+        self.officer = self.person(Role.COMPLIANCE_OFFICER)
+        self.reviewer = self.person(Role.REVIEWER)
+        self.auditor = self.person(Role.AUDITOR)
+        if policy:
+            self.workspace = accounts.change_policy(
+                actor=self.officer, workspace=self.workspace, policy=self.workspace.policy | policy
+            )
+
+    def person(self, *roles: Role) -> Actor:
+        user = self.user(*roles)
+        return Actor.of(user)
+
+    def user(self, *roles: Role) -> User:
+        user = accounts.create_user(actor=SYSTEM, username=f"person-{next(_numbers)}")
+        for role in roles:
+            accounts.grant_role(actor=SYSTEM, workspace=self.workspace, user=user, role=role)
+        return user
+
+    def dataset(self, name: str = "notes", workflow: str = "") -> Dataset:
+        return datasets.create_dataset(
+            actor=self.analyst, workspace=self.workspace, name=name, purpose="tests", workflow=workflow
+        )
+
+    def upload(self, dataset: Dataset, content: bytes, filename: str = "data.jsonl", **columns: str) -> DatasetVersion:
+        return receive_file(
+            actor=self.analyst, dataset=dataset, filename=filename, chunks=[content], columns=columns or None
+        )
+
+    def imported(self, rows: Iterable[dict[str, Any]], dataset: Dataset | None = None) -> DatasetVersion:
+        version = self.upload(dataset or self.dataset(f"notes {next(_numbers)}"), lines(rows))
+        return import_version(str(version.pk))
+
+    def redacted(self, rows: Iterable[dict[str, Any]]) -> DatasetVersion:
+        version = self.imported(rows)
+        self.redact(version)
+        version.refresh_from_db()
+        return version
+
+    def redact(self, version: DatasetVersion) -> RedactionRun:
+        run = datasets.start_redaction(actor=self.analyst, version=version)
+        return redact_version(str(run.pk))
+
+    def reviewed(self, rows: Iterable[dict[str, Any]]) -> DatasetVersion:
+        version = self.redacted(rows)
+        assert version.redaction is not None
+        datasets.draw_sample(actor=self.reviewer, run=version.redaction)
+        for item in SampleItem.objects.filter(run=version.redaction):
+            datasets.review_item(actor=self.reviewer, item=item, verdict=Verdict.CLEAN)
+        return version
+
+    def approved(self, rows: Iterable[dict[str, Any]]) -> DatasetVersion:
+        return datasets.approve_version(actor=self.officer, version=self.reviewed(rows))
+
+
+def lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    """The rows as JSON Lines."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def visits(count: int, **extra: str) -> list[dict[str, Any]]:
+    """Chat-shaped records of made-up patients, three records a patient."""
+    return [
+        {
+            "prompt": f"Mrs. Imelda Quackenbush, visit {number}: what was done?",
+            "completion": f"Dressing changed, plan {number}.",
+            "patient_id": f"patient-{number // 3}",
+            **extra,
+        }
+        for number in range(count)
+    ]

@@ -1,0 +1,164 @@
+"""A fine-tune with a real trainer process: to the end, through kills, cancelled; and what it leaves behind."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from steward.assurance import evaluating
+from steward.assurance.models import Evaluation, EvaluationState
+from steward.assurance.reading import samples
+from steward.audit.models import OutboxEntry
+from steward.runs import actions, following
+from steward.runs.chat import stop_serving, stream_answer
+from steward.runs.models import FineTune, RunState
+from steward.runs.processes import is_alive
+from steward.runs.specs import run_folder
+from steward.vault.models import SealedObject
+from steward.vault.objects import object_path
+from tests.steward.house import House, visits
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+NAME = "Quackenbush"
+SMALL = {"lora": {"rank": 4, "alpha": 8}, "precision": "fp32", "batch_tokens": 400, "max_length": 512}
+
+
+@pytest.fixture
+def fine_tune(house: House, tiny_base: Any) -> FineTune:
+    return actions.request_fine_tune(
+        actor=house.analyst,
+        version=house.approved(visits(90)),
+        base_model=tiny_base,
+        name="try",
+        changes={**SMALL, "epochs": 30, "evaluate_every": 5, "checkpoint_every": 5, "patience": None},
+    )
+
+
+def at_each_poll(monkeypatch: pytest.MonkeyPatch, do: Callable[[FineTune], None], pk: Any) -> None:
+    """Calls `do` with the fresh row whenever the driver waits."""
+    rest = time.sleep
+
+    def sleep(seconds: float) -> None:
+        rest(0.05)
+        do(FineTune.objects.get(pk=pk))
+
+    monkeypatch.setattr(following.time, "sleep", sleep)
+
+
+def has_checkpoint(fine_tune: FineTune) -> bool:
+    return (run_folder(fine_tune) / "checkpoint.sealed").exists()
+
+
+def assert_nothing_readable_is_left(fine_tune: FineTune) -> None:
+    found = subprocess.run(
+        ["grep", "-rlaF", "Dressing changed", str(run_folder(fine_tune)), str(settings.STEWARD_OBJECTS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == ""
+
+
+def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(house: House, fine_tune: FineTune) -> None:
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure) == (RunState.SUCCEEDED, "")
+    model_version = done.model_version
+    assert done.measurements.filter(split="train").count() == done.steps
+    assert done.best_loss == min(done.measurements.filter(split="validation").values_list("loss", flat=True))
+    shards = SealedObject.objects.filter(key=done.run_key)
+    assert len(shards) == 2
+    assert not any(object_path(shard).exists() for shard in shards)
+    assert done.run_key is not None
+    assert done.run_key.wrapped is None
+
+    evaluation = evaluating.evaluate(str(Evaluation.objects.get(model_version=model_version).pk))
+    assert (evaluation.state, evaluation.failure) == (EvaluationState.DONE, "")
+    assert evaluation.record_count == done.dataset_version.split_counts["test"]
+    assert evaluation.gain_low <= evaluation.gain_score <= evaluation.gain_high
+    gates = {gate.gate: gate for gate in evaluation.gate_results.all()}
+    assert gates["ledger"].has_passed
+    best, worst = samples(evaluation, 2)
+    assert len(best) == len(worst) == 2
+    assert "Dressing changed" in best[0].reference
+    assert_nothing_readable_is_left(done)
+
+    answer = "".join(
+        stream_answer(
+            actor=house.analyst,
+            model_version=model_version,
+            messages=[{"role": "user", "content": "hello"}],
+            use_adapter=True,
+            max_new_tokens=4,
+        )
+    )
+    stop_serving()
+    assert isinstance(answer, str)
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed: list[int] = []
+
+    def kill(row: FineTune) -> None:
+        if not killed and has_checkpoint(row) and row.process_id:
+            os.kill(row.process_id, signal.SIGKILL)
+            killed.append(row.step)
+            assert_nothing_readable_is_left(row)
+
+    at_each_poll(monkeypatch, kill, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert killed
+    assert (done.state, done.attempt) == (RunState.SUCCEEDED, 2)
+    assert any(b'"fine_tune.resumed"' in bytes(event.body) for event in OutboxEntry.objects.all())
+    assert done.measurements.filter(split="train").count() == done.steps
+
+
+def test_a_killed_worker_leaves_the_trainer_running_and_another_takes_over(
+    fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(row: FineTune) -> None:
+        if row.step > 2:
+            raise KeyboardInterrupt
+
+    at_each_poll(monkeypatch, die, fine_tune.pk)
+    with pytest.raises(KeyboardInterrupt):
+        following.drive(str(fine_tune.pk))
+    row = FineTune.objects.get(pk=fine_tune.pk)
+    assert row.state == RunState.RUNNING
+    assert is_alive(row.process_id, row.process_started_at)
+    monkeypatch.undo()
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.attempt) == (RunState.SUCCEEDED, 1)
+
+
+def test_a_cancelled_run_frees_the_device_within_five_seconds(
+    house: House, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def cancel(row: FineTune) -> None:
+        if not asked and row.step > 2:
+            asked.append(time.monotonic())
+            actions.cancel_fine_tune(actor=house.analyst, fine_tune=row)
+
+    at_each_poll(monkeypatch, cancel, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert done.state == RunState.CANCELLED
+    assert time.monotonic() - asked[0] < 5
+    assert not any(object_path(shard).exists() for shard in SealedObject.objects.filter(key=done.run_key))
+
+
+def test_a_model_folder_that_changed_fails_the_run_with_a_hint(
+    fine_tune: FineTune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine_tune.base_model.digest = "sha256:" + "0" * 64
+    fine_tune.base_model.save()
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure_code) == (RunState.FAILED, "model.digest")
+    assert done.run_key is not None
+    assert done.run_key.wrapped is None

@@ -1,0 +1,98 @@
+"""Fine-tunes in the browser: asked for, watched, taken away as a file."""
+
+import json
+from typing import Any
+
+import pytest
+
+from steward.runs.models import FineTune, Measurement, RunState
+from steward.web.views.measurements import neutral_cell
+from tests.steward.house import House, visits
+
+
+@pytest.fixture
+def lenient(db: None) -> House:
+    return House(policy={"missed_per_1000_max": 1000})
+
+
+def form(version: Any, model: Any, **changes: str) -> dict[str, str]:
+    return {
+        "name": "first", "version": str(version.pk), "base_model": str(model.pk), "workflow": "visit_sections",
+        "epochs": "1", "optimiser.learning_rate": "1e-4", **changes,
+    }  # fmt: skip
+
+
+def test_the_form_asks_for_a_fine_tune(lenient: House, browser_of: Any, base_model: Any) -> None:
+    version = lenient.approved(visits(9))
+    person = browser_of(lenient.analyst)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/"
+    assert "Tiny-1M" in person.get(f"{address}new/").text
+    person.post(f"{address}new/", form(version, base_model))
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    assert fine_tune.recipe["optimiser"]["learning_rate"] == 1e-4
+    assert person.get(f"{address}{fine_tune.pk}/").status_code == 200
+    person.post(f"{address}{fine_tune.pk}/cancel/")
+    fine_tune.refresh_from_db()
+    assert fine_tune.state == RunState.CANCELLED
+
+
+def test_a_wrong_setting_is_explained_on_the_form(lenient: House, browser_of: Any, base_model: Any) -> None:
+    version = lenient.approved(visits(9))
+    person = browser_of(lenient.analyst)
+    for changes in ({"epochs": "0"}, {"epochs": "many"}, {"version": "none"}, {"name": " "}):
+        given = form(version, base_model) | changes
+        answer = person.post(f"/w/{lenient.workspace.slug}/fine-tunes/new/", given)
+        assert answer.status_code in {400, 409}, changes
+        assert 'role="alert"' in answer.text, changes
+    assert not FineTune.objects.exists()
+
+
+def test_the_preview_shows_the_spec_and_a_new_workflow_brings_its_settings(house: House, browser_of: Any) -> None:
+    person = browser_of(house.analyst)
+    address = f"/w/{house.workspace.slug}/fine-tunes/preview/"
+    given = {"workflow": "visit_sections", "took": "visit_sections", "epochs": "7"}
+    assert "&quot;epochs&quot;: 7" in person.post(address, given).text
+    other = person.post(address, given | {"took": "medication_orders"}).text
+    assert "hx-swap-oob" in other
+    assert "The recipe is not valid" in person.post(address, given | {"epochs": "0"}).text
+
+
+@pytest.fixture
+def watched(lenient: House, base_model: Any) -> FineTune:
+    from steward.runs.actions import request_fine_tune
+
+    fine_tune = request_fine_tune(
+        actor=lenient.analyst, version=lenient.approved(visits(9)), base_model=base_model, name="=cmd()"
+    )
+    Measurement.objects.bulk_create(
+        Measurement(fine_tune=fine_tune, attempt=1, split=split, step=step, loss=3 / step, learning_rate=-1e-3)
+        for step in range(1, 11)
+        for split in (("train", "validation") if step % 5 == 0 else ("train",))
+    )
+    return fine_tune
+
+
+def test_the_curves_come_in_pieces(lenient: House, browser_of: Any, watched: FineTune) -> None:
+    person = browser_of(lenient.analyst)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/{watched.pk}/measurements/"
+    first = person.get(address).json()
+    assert [point[0] for point in first["train"]] == list(range(1, 11))
+    assert [point[0] for point in first["validation"]] == [5, 10]
+    again = person.get(address, {"after": first["after"]}).json()
+    assert (again["train"], again["after"]) == ([], first["after"])
+
+
+def test_measurements_are_downloaded_without_formulas(lenient: House, browser_of: Any, watched: FineTune) -> None:
+    person = browser_of(lenient.analyst)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/{watched.pk}/measurements"
+    table = person.get(f"{address}.csv").getvalue().decode()
+    assert len(table.splitlines()) == 13
+    rows = json.loads(person.get(f"{address}.json").getvalue())
+    assert [row["step"] for row in rows if row["split"] == "validation"] == [5, 10]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_a_text_that_a_spreadsheet_would_run_is_neutralised(text: str) -> None:
+    assert neutral_cell(text) == f"'{text}"
+    assert neutral_cell("train") == "train"
+    assert neutral_cell(-0.5) == -0.5

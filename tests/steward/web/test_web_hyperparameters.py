@@ -1,0 +1,41 @@
+"""The settings form: typed text into the places of a training spec."""
+
+import pytest
+
+from domains.packs import load_pack
+from steward.audit.actor import Refused
+from steward.web.command_line import fine_tune_command
+from steward.web.hyperparameters import FIELDS, changes_of, shown_values
+
+
+def test_typed_text_becomes_values_at_their_place() -> None:
+    given = {"epochs": "3", "optimiser.learning_rate": "1e-4", "max_steps": "", "too_long": "truncate", "other": "x"}
+    assert changes_of(given) == {
+        "epochs": 3,
+        "optimiser": {"learning_rate": 1e-4},
+        "max_steps": None,
+        "too_long": "truncate",
+    }
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    with pytest.raises(Refused, match="Epochs: give a whole number; Learning rate: give a number"):
+        changes_of({"epochs": "two", "optimiser.learning_rate": "fast"})
+
+
+def test_every_field_has_its_place_in_a_recipe() -> None:
+    recipe = load_pack("healthcare").workflow(load_pack("healthcare").demo_workflow).recipe.spec_fields()
+    shown = dict(shown_values(recipe))
+    assert len(shown) == len(FIELDS)
+    assert not [field.path for field, value in shown.items() if value is None and not field.is_optional]
+
+
+def test_the_command_names_only_what_differs_and_is_quoted_for_a_shell() -> None:
+    recipe = {"epochs": 2, "lora": {"rank": 16}, "optimiser": {"learning_rate": 1e-3}}
+    changes = {"epochs": 2, "lora": {"rank": 8}, "max_steps": None}
+    form = {"version": "0b2c4d6e-0000", "name": "it's; rm -rf", "workflow": "visit_sections"}
+    command = fine_tune_command("ana", form, "", recipe, changes)
+    assert command == (
+        "python manage.py fine_tune 0b2c4d6e --as ana --name 'it'\"'\"'s; rm -rf' --workflow visit_sections "
+        "--set lora.rank=8"
+    )

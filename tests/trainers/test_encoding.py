@@ -1,0 +1,123 @@
+"""Tokens of training are those of generation, weights say what is learnt, and whatever is cut is counted."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers import batches
+from trainers.base_model import load_tokenizer
+from trainers.encoding import cut_prompt, encode
+from trainers.errors import TrainerError
+from trainers.evaluation import prompt_tokens
+from trainers.forward import micro_batch
+from trainers.model_folder import check_folder
+from trainers.shards import Message, Record
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return load_tokenizer(check_folder(Path(tiny_model)))
+
+
+def talk(*turns):
+    return Record("r", tuple(Message(*turn) for turn in turns))
+
+
+def learnt(split, tokenizer, index=0):
+    pairs = zip(split.tokens_of(index), split.marks_of(index), strict=True)
+    return tokenizer.decode([token for token, mark in pairs if mark])
+
+
+def test_only_the_answer_is_learnt_and_the_prompt_is_what_generation_sees(tokenizer):
+    record = talk(("system", "be brief"), ("user", "2 + 2?"), ("assistant", "4"))
+    split = encode([record], tokenizer, 200, "refuse")
+    assert learnt(split, tokenizer) == "4<|end|>\n"
+    prompt = prompt_tokens(tokenizer, record, 200)
+    assert list(split.tokens_of(0))[: len(prompt)] == prompt
+    assert not any(split.marks_of(0)[: len(prompt)])
+
+
+def test_weights_choose_the_turns(tokenizer):
+    turns = [("user", "a"), ("assistant", "first", 1), ("user", "b"), ("assistant", "second")]
+    assert learnt(encode([talk(*turns)], tokenizer, 200, "refuse"), tokenizer) == "first<|end|>\nsecond<|end|>\n"
+    turns[-1] = ("assistant", "second", 0)
+    assert learnt(encode([talk(*turns)], tokenizer, 200, "refuse"), tokenizer) == "first<|end|>\n"
+    turns[1] = ("assistant", "first")
+    with pytest.raises(TrainerError) as caught:
+        encode([talk(*turns)], tokenizer, 200, "refuse")
+    assert caught.value.code == "data.nothing_left"
+
+
+def test_long_records_are_refused_or_cut_in_the_middle_and_counted(tokenizer):
+    long = talk(("user", "begin " + "x" * 300 + " end"), ("assistant", "yes"))
+    short = talk(("user", "a"), ("assistant", "b"))
+    refused = encode([long, short], tokenizer, 100, "refuse")
+    assert (len(refused), refused.refused, refused.truncated) == (1, 1, 0)
+    cut = encode([long, short], tokenizer, 100, "truncate")
+    assert (len(cut), cut.refused, cut.truncated) == (2, 0, 1)
+    assert cut.lengths[0] == 100
+    assert cut.truncated_tokens == len(encode([long], tokenizer, 1000, "refuse").tokens) - 100
+    text = tokenizer.decode(cut.tokens_of(0))
+    assert "begin" in text
+    assert "end<|end|>\n<|start|>assistant\nyes<|end|>" in text
+    assert prompt_tokens(tokenizer, long, 60)[-11:] == prompt_tokens(tokenizer, long, 1000)[-11:]
+    assert len(prompt_tokens(tokenizer, long, 60)) == 60
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_for_them(tokenizer):
+    kept = tokenizer.chat_template
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] if loop.last else '-' }}|{% endfor %}"
+    try:
+        turns = [("user", "a"), ("assistant", "first", 1), ("user", "b"), ("assistant", "second")]
+        with pytest.raises(TrainerError) as caught:
+            encode([talk(*turns)], tokenizer, 200, "refuse")
+    finally:
+        tokenizer.chat_template = kept
+    assert caught.value.code == "model.template"
+
+
+def test_a_micro_batch_predicts_each_learnt_token_from_the_one_before(tokenizer):
+    records = [talk(("user", "one"), ("assistant", "yes")), talk(("user", "another"), ("assistant", "no"))]
+    split = encode(records, tokenizer, 200, "refuse")
+    batch = micro_batch(split, [1, 0], "cpu")
+    assert batch.lengths == [split.lengths[1], split.lengths[0]]
+    assert batch.tokens[batch.rows + 1].tolist() == batch.targets.tolist()
+    assert tokenizer.decode(batch.targets[batch.owners == 0]) == "no<|end|>\n"
+    assert batch.positions.tolist() == [*range(batch.lengths[0]), *range(batch.lengths[1])]
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=60).filter(any), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_cutting_keeps_the_length_and_the_answer(marks, room):
+    tokens = list(range(len(marks)))
+    room = min(room, len(tokens))
+    kept, kept_marks = cut_prompt(tokens, marks, room)
+    assert len(kept) == len(kept_marks) == room
+    assert kept == sorted(set(kept))
+    assert any(kept_marks)
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=40),
+    st.integers(1, 100),
+    st.integers(1, 4),
+    st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_record_is_seen_once_an_epoch_whatever_the_cut(lengths, budget, epochs, seed):
+    schedule = batches.Schedule(lengths, budget, epochs, None, seed)
+    again = batches.Schedule(lengths, budget, epochs, None, seed)
+    seen = [index for step in range(schedule.steps) for index in schedule.batch(step)]
+    assert sorted(seen) == sorted([*range(len(lengths))] * epochs)
+    assert schedule.batch(schedule.steps - 1) == again.batch(schedule.steps - 1)
+    assert schedule.epoch_at(schedule.steps) == epochs
+    sizes = {
+        batches.pack: lambda group: sum(lengths[index] for index in group),
+        batches.bucket: lambda group: len(group) * max(lengths[index] for index in group),
+    }
+    for cut, size in sizes.items():
+        groups = cut(schedule.batch(0), lengths, budget)
+        assert sorted(index for group in groups for index in group) == sorted(schedule.batch(0))
+        assert all(size(group) <= budget or len(group) == 1 for group in groups)

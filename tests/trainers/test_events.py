@@ -1,0 +1,47 @@
+"""Events survive the line and refuse what they do not declare."""
+
+import dataclasses
+import math
+import typing
+
+import pytest
+
+from trainers import events
+
+SAMPLES = {str: "x", int: 7, float: 0.5, bool: True, list[str]: ["a"], list[float]: [0.25, 1.0]}
+
+
+def sample(kind):
+    hints = typing.get_type_hints(kind)
+    return kind(**{field.name: SAMPLES[hints[field.name]] for field in dataclasses.fields(kind)})
+
+
+@pytest.mark.parametrize("kind", events.EVENTS.values(), ids=events.EVENTS)
+def test_every_event_survives_encode_and_decode(kind):
+    line = events.encode(sample(kind))
+    assert "\n" not in line
+    assert events.decode(line) == sample(kind)
+
+
+def test_a_loss_that_is_not_a_number_is_null_on_the_line():
+    line = events.encode(events.EvalLoss(run="r", step=1, loss=math.nan, best=False))
+    assert '"loss":null' in line
+    assert math.isnan(events.decode(line).loss)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "hello",
+        "[]",
+        '{"event":"run.exploded"}',
+        '{"event":"eval.loss","run":"r","step":1,"loss":1.0}',
+        '{"event":"eval.loss","run":"r","step":"1","loss":1.0,"best":true}',
+        '{"event":"eval.loss","run":"r","step":1,"loss":1.0,"best":true,"text":"x"}',
+        '{"event":"run.cancelled","run":"r","step":true,"resumable":true}',
+        "[" * 100_000,
+    ],
+)
+def test_lines_that_are_no_event_are_refused(line):
+    with pytest.raises(events.EventError):
+        events.decode(line)

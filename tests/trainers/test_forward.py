@@ -1,0 +1,152 @@
+"""The fast ways through a model give the plain way's losses and gradients, and step aside where they would not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers import forward as ways
+from trainers.adapter import lay_lora
+from trainers.base_model import load_base
+from trainers.block_attention import QUERY_BLOCK, attend, attend_backward
+from trainers.device import Device
+from trainers.head_loss import token_losses
+from trainers.llama_stack import LlamaStack, Unsuitable
+from trainers.model_folder import check_folder
+from trainers.spec import LoraSpec
+
+# peft still asks transformers by the old name.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+CPU = Device("cpu", "fp32", "test", 1, 1024)
+
+
+def laid(folder, lora=None):
+    adapter = lay_lora(load_base(check_folder(Path(folder)), CPU), lora or LoraSpec(rank=4, alpha=8), seed=0)
+    source = torch.Generator().manual_seed(1)
+    adapter.weights.add_(torch.randn(adapter.weights.shape, generator=source) * 0.05)
+    return adapter
+
+
+def batch():
+    source = torch.Generator().manual_seed(2)
+    lengths = [9, 3, 21]
+    tokens = torch.randint(2, 250, (33,), generator=source)
+    rows = torch.tensor([0, 4, 7, 9, 10, 12, 20, 31])
+    return ways.MicroBatch(tokens, lengths, rows, tokens[rows + 1], torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]))
+
+
+def losses_and_grads(forward, adapter):
+    adapter.grads.zero_()
+    forward.refresh()
+    losses = forward.losses(batch())
+    (losses * torch.linspace(0.1, 1, len(losses))).sum().backward()
+    return losses.detach(), adapter.grads.clone()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [
+        ("llama", {}, "LlamaStack"),
+        ("qwen2", {}, "LlamaStack"),
+        ("mistral", {"sliding_window": None}, "LlamaStack"),
+        ("qwen3", {}, "PackedForward"),
+        ("mistral", {"sliding_window": 64}, "PackedForward"),
+        ("mistral", {"sliding_window": 4}, "BucketForward"),
+        ("gemma2", {"query_pre_attn_scalar": 8}, "BucketForward"),
+    ],
+)
+def test_the_way_taken_equals_the_padded_one(kind, changes, expected, kit, tmp_path):
+    adapter = laid(kit.make_model(tmp_path, kind, **changes))
+    taken = ways.choose_forward(adapter, "auto", has_dropout=False)
+    assert type(taken).__name__ == expected, taken.reason
+    losses, grads = losses_and_grads(taken, adapter)
+    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, ""), adapter)
+    torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
+    assert grads.abs().max() > 0
+
+
+def test_own_layers_leave_the_models_own_answers_as_they_were(tiny_model):
+    adapter = laid(tiny_model)
+    tokens = torch.arange(2, 40)[None]
+    with torch.no_grad():
+        before = adapter.base(tokens).logits
+        LlamaStack(adapter)
+        torch.testing.assert_close(adapter.base(tokens).logits, before)
+
+
+def test_summing_inside_the_product_equals_peft_and_keeps_small_parts(tiny_model):
+    adapter = laid(tiny_model)
+    layer = adapter.base.model.layers[0].mlp.up_proj
+    x = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), type(layer).forward(layer, x))
+        with adapter.model.disable_adapter():
+            torch.testing.assert_close(layer(x), layer.base_layer(x))
+        adapter.weights.mul_(0.02)
+        exact = (layer(x) - layer.base_layer(x)).flatten()
+        layer.base_layer.bfloat16()
+        before = layer.base_layer(x.bfloat16()).float()
+        kept, lost = (
+            torch.dot((one(x.bfloat16()).float() - before).flatten(), exact) / exact.dot(exact)
+            for one in (layer, lambda each: type(layer).forward(layer, each))
+        )
+    assert abs(kept - 1) < abs(lost - 1)
+
+
+def test_dropout_and_partial_targets_take_the_general_way(tiny_model):
+    adapter = laid(tiny_model, LoraSpec(rank=4, alpha=8, targets=("q_proj", "v_proj")))
+    with pytest.raises(Unsuitable):
+        LlamaStack(adapter)
+    assert isinstance(ways.choose_forward(adapter, "auto", has_dropout=False), ways.PackedForward)
+    assert isinstance(ways.choose_forward(laid(tiny_model), "auto", has_dropout=True), ways.PackedForward)
+
+
+def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monkeypatch):
+    from trainers import llama_layer, packed_attention
+
+    def leaky(q, k, v, lengths):
+        return attend(q, k, v, [sum(lengths)])
+
+    monkeypatch.setattr(llama_layer, "attend", leaky)
+    monkeypatch.setattr(packed_attention, "attend", leaky)
+    taken = ways.choose_forward(laid(tiny_model), "auto", has_dropout=False)
+    assert isinstance(taken, ways.BucketForward)
+    assert "differ by" in taken.reason
+
+
+@pytest.mark.parametrize("lengths", [[5], [1, 7, 2], [QUERY_BLOCK + 3, 4]])
+def test_block_attention_equals_masked_attention(lengths):
+    torch.manual_seed(0)
+    total, kv_heads, groups, size = sum(lengths), 2, 3, 4
+    q, grad = torch.randn(2, total, kv_heads, groups, size).unbind()
+    k, v = torch.randn(2, total, kv_heads, size).unbind()
+    for each in (q, k, v):
+        each.requires_grad_()
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    mask = (owner[:, None] == owner) & torch.ones(total, total, dtype=torch.bool).tril()
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        q.permute(1, 2, 0, 3), k.transpose(0, 1)[:, None], v.transpose(0, 1)[:, None], mask, scale=1.0
+    ).permute(2, 0, 1, 3)
+    expected.backward(grad)
+    with torch.no_grad():
+        out, shares = attend(q, k, v, lengths)
+        found = attend_backward(grad, q, k, v, shares, lengths)
+    torch.testing.assert_close(out, expected)
+    for one, other in zip(found, (q.grad, k.grad, v.grad), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_head_loss_in_chunks_equals_cross_entropy(monkeypatch):
+    from trainers import head_loss
+
+    monkeypatch.setattr(head_loss, "CHUNK_BYTES", 4 * 50 * 3)
+    torch.manual_seed(0)
+    hidden, weight, targets = torch.randn(10, 8, requires_grad=True), torch.randn(50, 8), torch.randint(0, 50, (10,))
+    share = torch.rand(10)
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    (wanted,) = torch.autograd.grad((expected * share).sum(), hidden)
+    found = token_losses(hidden, weight, targets)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad((found * share).sum(), hidden)[0], wanted)

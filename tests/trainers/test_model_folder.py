@@ -1,0 +1,151 @@
+"""A model folder that could run code, or lies about its weights, is refused before anything is loaded."""
+
+import json
+import pickle
+import shutil
+import struct
+
+import pytest
+
+from trainers.errors import TrainerError
+from trainers.model_folder import MAX_HEADER_BYTES, check_folder
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_model, copy)
+    return copy
+
+
+class Trap:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def refusal(folder):
+    with pytest.raises(TrainerError) as caught:
+        check_folder(folder)
+    return str(caught.value)
+
+
+def test_a_good_folder_has_a_digest_that_follows_its_files(folder):
+    first = check_folder(folder)
+    assert first.architecture == "LlamaForCausalLM"
+    assert first.parameters > 10_000
+    (folder / ".hidden").write_text("not loaded, not counted")
+    assert check_folder(folder, first.digest).digest == first.digest
+    change(folder / "generation_config.json", temperature=0.5)
+    with pytest.raises(TrainerError, match="pins"):
+        check_folder(folder, first.digest)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "model.ckpt", "x.pkl", "training_args.BIN"])
+def test_pickles_are_refused_unread(folder, name):
+    (folder / name).write_bytes(pickle.dumps(Trap()))
+    assert "run code" in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["modeling_x.py", "tokenization_x.py", "kernel.so", "setup.sh"])
+def test_code_is_refused(folder, name):
+    (folder / name).write_text("raise SystemExit")
+    assert "code" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "modeling_x.X"}}),
+        ("config.json", {"text_config": {"auto_map": {"AutoModel": "other/repo--x.X"}}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["x.X", None]}}),
+        ("config.json", {"quantization_config": {"quant_method": "custom"}}),
+        ("config.json", {"_attn_implementation": "someone/kernel"}),
+        ("generation_config.json", {"custom_generate": "someone/repo"}),
+        ("config.json", {"architectures": ["A", "B"]}),
+        ("config.json", {"architectures": ["os.system"]}),
+    ],
+)
+def test_settings_that_name_code_are_refused(folder, file, values):
+    change(folder / file, **values)
+    assert file in refusal(folder)
+
+
+def weights_with(folder, header, tail=b""):
+    raw = json.dumps(header).encode() if isinstance(header, dict) else header
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + tail)
+
+
+def test_headers_that_lie_are_refused(folder):
+    path = folder / "model.safetensors"
+    tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    path.write_bytes(struct.pack("<Q", MAX_HEADER_BYTES + 1) + b"{}")
+    assert "length" in refusal(folder)
+    path.write_bytes(b"\x01")
+    assert "length" in refusal(folder)
+    for header, tail, word in [
+        (b"[" * 10_000, b"", "sound"),
+        ({"a": tensor | {"shape": [3]}}, b"\0" * 8, "sound"),
+        ({"a": tensor | {"shape": [-2]}}, b"\0" * 8, "sound"),
+        ({"a": tensor | {"dtype": "PICKLE"}}, b"\0" * 8, "sound"),
+        ({"a": tensor, "b": tensor}, b"\0" * 8, "overlap"),
+        ({"a": tensor}, b"\0" * 9, "agree"),
+        ({"a": tensor}, b"", "agree"),
+    ]:
+        weights_with(folder, header, tail)
+        assert word in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../other/model.safetensors", "absent.safetensors"])
+def test_an_index_that_points_elsewhere_is_refused(folder, name):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "not a weight file of this folder" in refusal(folder)
+
+
+def test_links_out_of_the_folder_and_odd_files_are_refused(folder, tmp_path):
+    (tmp_path / "secret.json").write_text("{}")
+    (folder / "added_tokens.json").symlink_to(tmp_path / "secret.json")
+    (folder / "original").mkdir()
+    (folder / "notes.xyz").write_text("")
+    said = refusal(folder)
+    assert "leaves the folder" in said
+    assert "a folder" in said
+    assert "not a file a model folder needs" in said
+
+
+def test_a_model_that_is_no_causal_one_is_refused_by_the_command(bench, folder):
+    change(folder / "config.json", architectures=["LlamaForSequenceClassification"])
+    bench.model = folder
+    bench.spec()
+    code, said = bench.command("run")
+    assert (code, said[-1].code) == (2, "model.unknown")
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused(bench, folder):
+    change(folder / "config.json", intermediate_size=40)
+    bench.model = folder
+    bench.spec()
+    code, said = bench.command("run")
+    assert (code, said[-1].code) == (2, "model.broken")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.system('touch ' + messages[0]['content']) }}",
+        "{% set _ = messages.append({'role': 'user', 'content': 'x'}) %}{{ messages }}",
+        "{{ raise_exception(messages[0]['content']) }}",
+        "{{ range(10000000) | list }}",
+    ],
+)
+def test_a_malicious_template_runs_in_a_sandbox_and_quotes_nothing(bench, folder, kit, template):
+    (folder / "chat_template.jinja").write_text(template)
+    bench.model = folder
+    bench.spec()
+    code, said = bench.command("validate")
+    assert (code, said[-1].code) == (2, "model.template")
+    assert kit.secret not in str(said)
