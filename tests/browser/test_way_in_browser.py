@@ -53,6 +53,20 @@ def test_a_file_becomes_an_approved_version(house: Any, open_as: Any, tmp_path: 
     expect(officer.get_by_text("is approved and can be trained on")).to_be_visible()
 
 
+def test_a_file_chosen_before_the_script_arrived_is_read_all_the_same(house: Any, open_as: Any, tmp_path: Path) -> None:
+    dataset = house.dataset()
+    page = open_as(house.analyst, f"/w/{house.workspace.slug}/")
+    held: list[Any] = []
+    page.route("**/web/upload*.js", held.append)
+    page.goto(f"{page.url}datasets/{dataset.pk}/", wait_until="commit")
+    file = tmp_path / "visits.jsonl"
+    file.write_bytes(lines(visits(2)))
+    page.set_input_files("#file", file)
+    expect(page.get_by_label("Person the row is about")).to_be_hidden()
+    held[0].continue_()
+    expect(page.get_by_label("Person the row is about")).to_have_value("patient_id")
+
+
 def test_an_upload_that_is_refused_says_why_on_the_page(house: Any, open_as: Any, tmp_path: Path) -> None:
     dataset = house.dataset(workflow="visit_sections")
     page = open_as(house.analyst, f"/w/{house.workspace.slug}/datasets/{dataset.pk}/")

@@ -124,6 +124,7 @@
   }
 
   input.addEventListener("change", () => look(input.files[0]));
+  look(input.files[0]); // a file chosen before this script ran, or kept by the browser over a reload
   for (const name of ["dragenter", "dragover"]) drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
   for (const name of ["dragleave", "drop"]) drop.addEventListener(name, () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => {
