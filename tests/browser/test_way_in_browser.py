@@ -57,7 +57,7 @@ def test_a_file_chosen_before_the_script_arrived_is_read_all_the_same(house: Any
     dataset = house.dataset()
     page = open_as(house.analyst, f"/w/{house.workspace.slug}/")
     held: list[Any] = []
-    page.route("**/web/upload*.js", held.append)
+    page.route("**/web/upload*.js", lambda route: held.append(route))
     page.goto(f"{page.url}datasets/{dataset.pk}/", wait_until="commit")
     file = tmp_path / "visits.jsonl"
     file.write_bytes(lines(visits(2)))
