@@ -47,7 +47,7 @@ ADDRESSES: tuple[Rule, ...] = (
         "ADDRESS",
         re.compile(
             rf"(?<![\w.,/$-])\d{{1,6}}[A-Za-z]?(?:[-/]\d{{1,4}}[A-Za-z]?)?,?\s(?:(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West)\.?\s)?"
-            rf"(?:(?:{_W}|\d{{1,3}}(?:st|nd|rd|th))\s){{1,4}}?{_SUFFIX}\b\.?(?:\s(?:N|S|E|W|NE|NW|SE|SW)\b\.?)?{_TAIL}"
+            rf"(?:(?:{_W}|\d{{1,3}}(?:st|nd|rd|th))\s){{1,4}}?{_SUFFIX}\b\.?(?:\s\d{{1,4}}(?=[ ]?[,#\n]))?(?:\s(?:N|S|E|W|NE|NW|SE|SW)\b\.?)?{_TAIL}"
         ),
         0.85,
         needs="0",

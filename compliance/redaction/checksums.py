@@ -83,7 +83,7 @@ def iban(text: str) -> bool:
 
 def bic(text: str) -> bool:
     """Business identifier code shape with a country in positions 5 and 6. Source: ISO 9362."""
-    return len(text) in (8, 11) and text[4:6].upper() in _COUNTRIES
+    return len(text) in (8, 11) and text[4:6].upper() in COUNTRIES
 
 
 def aba(text: str) -> bool:
@@ -142,15 +142,18 @@ def phone(text: str) -> bool:
 
 
 def ip(text: str) -> bool:
-    """An IPv4 or IPv6 address. Source: RFC 4291, RFC 791."""
+    """An IPv4 or IPv6 address, perhaps with a prefix length or an IPv4 port. Source: RFC 4291, RFC 791."""
+    host = text.split("/")[0]
+    if "." in host:
+        host = host.split(":")[0]
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    return True
+    return not address.is_unspecified
 
 
-_COUNTRIES = frozenset(
+COUNTRIES = frozenset(
     [
         "AD", "AE", "AL", "AR", "AT", "AU", "AZ", "BA", "BE", "BG", "BH", "BR", "BY", "CA", "CH", "CL", "CN", "CO",
         "CR", "CY", "CZ", "DE", "DK", "DO", "EE", "EG", "ES", "FI", "FO", "FR", "GB", "GE", "GI", "GL", "GR", "GT",

@@ -21,11 +21,25 @@ from compliance.redaction.vocabulary import is_function_word
 
 _W = r"[A-ZÀ-Þ][\w'’&-]{1,30}"
 
+_JOBS = "|".join(
+    sorted(
+        map(re.escape, word_set("professions") | {"cashier", "welder", "machinist", "clerk", "custodian"}),
+        key=len,
+        reverse=True,
+    )
+)
+
 
 def _has_own_name(value: str) -> bool:
     """Whether a word of it is more than a speciality or a kind of ward."""
     first = value.split()[0].lower().rstrip(",")
     return first not in word_set("wards") and not is_function_word(first)
+
+
+def _is_employer(value: str) -> bool:
+    """Whether it has a name of its own and is more than a kind of body ("the Criminal Court") or an abbreviation of a disease."""
+    kinds = word_set("institutions") | word_set("wards") | word_set("clinical_terms")
+    return _has_own_name(value) and any(w.lower().strip(".,") not in kinds for w in value.split())
 
 
 FACILITIES: tuple[Rule, ...] = (
@@ -42,10 +56,10 @@ FACILITIES: tuple[Rule, ...] = (
         "facility.employer",
         "ORGANIZATION",
         re.compile(
-            rf"\b(?:[Ww]ork(?:s|ed|ing)? (?:at|for|with)|[Ee]mployed (?:at|by|with)|[Ee]mployer(?: is|:)?|[Jj]ob (?:at|with)|[Hh]ired by|[Ff]ired (?:by|from)|[Ll]aid off (?:by|from)|[Ii]nterned (?:at|with)|[Ii]nterview(?:ed)? (?:at|with)|CEO (?:of|at)|[Ff]ounder of|[Rr]ecorded for|[Ll]ooking to support) (?:the )?(?P<v>{_W}(?: (?:& )?{_W}){{0,3}})"
+            rf"\b(?:[Ww]ork(?:s|ed|ing)? (?:as an? (?:[a-z-]{{2,20}} ){{1,4}})?(?:at|for|with)|[Rr]etired from|(?:{_JOBS})s? (?:at|for)|[Ee]mployed (?:at|by|with)|[Ee]mployer(?: is|:)?|[Jj]ob (?:at|with)|[Hh]ired by|[Ff]ired (?:by|from)|[Ll]aid off (?:by|from)|[Ii]nterned (?:at|with)|[Ii]nterview(?:ed)? (?:at|with)|CEO (?:of|at)|[Ff]ounder of|[Rr]ecorded for|[Ll]ooking to support) (?:the )?(?P<v>{_W}(?: (?:& )?{_W}){{0,3}})"
         ),
         0.65,
-        check=_has_own_name,
+        check=_is_employer,
     ),
     Rule(
         "facility.described",

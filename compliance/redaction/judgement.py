@@ -25,6 +25,7 @@ from compliance.redaction.institutions import find_institutions
 from compliance.redaction.names import find_names, find_unexplained
 from compliance.redaction.places import find_countries, find_towns, is_about_proceedings
 from compliance.redaction.profile import Profile
+from compliance.redaction.public_codes import is_public_code
 from compliance.redaction.quantities import spelled_number
 from compliance.redaction.rules import words
 from compliance.redaction.vocabulary import is_word
@@ -88,6 +89,8 @@ class Judge:
             ):
                 continue
             if kind in ("PERSON", "ORGANIZATION") and _is_contract_role(value):
+                continue
+            if is_public_code(text, finding.start, finding.end):
                 continue
             if kind in ("PERSON", "LOCATION", "ORGANIZATION") and _is_medical(
                 value, text[finding.end : finding.end + 24]

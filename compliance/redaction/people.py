@@ -27,7 +27,7 @@ _PARTICLE = (
 NAME_RUN = rf"(?:{_PARTICLE}{{0,2}}{_NAME}(?:[ ]{_PARTICLE}{{0,2}}{_NAME}){{0,4}})"
 _TITLES = "|".join(
     sorted(
-        {t.capitalize() for t in word_set("titles")} | {"Mr", "Mrs", "Ms", "Dr", "Messrs", "MR", "MRS", "MS", "DR"},
+        {t.capitalize() for t in word_set("titles")} | {"Mr", "Mrs", "Ms", "Dr", "Messrs"},
         key=len,
         reverse=True,
     )
@@ -38,6 +38,8 @@ _NOT_NAME = re.compile(
 )
 
 
+_POSTNOMINAL = r"M\.?D|D\.?O|Ph\.?D|R\.?N|N\.?P|P\.?A(?:-C)?|LCSW|DDS|DPM|PharmD|Esq|J\.?D|CPA|CFP|FACP|FACS|APRN|CRNA|BSN|MSN|MPH|DVM|OD|PT|OT|RPh|Jr|Sr|I{2,3}|IV"
+_INITIALLED = re.compile(rf"[{_UPPER}]\.[ ](?:[{_UPPER}]\.[ ])?[{_UPPER}]\w[\w’'-]{{1,24}}$")
 _CREDENTIAL = re.compile(r" (?:M\.?D|D\.?O|Ph\.?D|R\.?N|N\.?P|P\.?A|LCSW|DDS|DPM|PharmD|Esq|J\.?D|CPA|CFP)\b")
 
 
@@ -46,11 +48,25 @@ def _is_name(value: str) -> bool:
     if _NOT_NAME.match(value):
         return False
     words = [w.strip(".,'’").lower() for w in value.split()]
+    if _INITIALLED.match(value) and not is_function_word(value.split()[-1]):
+        return True
     return any(
         len(w) > 1 and (w in word_set("given_names") or w in word_set("surnames") or not is_word(w))
         for w in words
         if w not in _FILLERS
     )
+
+
+def _is_titled(value: str) -> bool:
+    """Whether a name follows "MR" or "MS": a known one, or a long word that no dictionary knows."""
+    first = value.split()[0].strip(".,'’").lower()
+    is_known = first in word_set("given_names") or first in word_set("surnames")
+    return is_known or (len(first) > 3 and not is_word(first))
+
+
+def _is_kin(value: str) -> bool:
+    """Whether a name follows "her daughter": one word must be a name by itself, of two one is enough."""
+    return _is_name(value) if " " in value else _is_only_names(value)
 
 
 def _is_addressed(value: str) -> bool:
@@ -73,7 +89,8 @@ def _is_only_names(value: str) -> bool:
 _FILLERS = frozenset(
     [
         "yeah", "yep", "yup", "uh", "um", "oh", "hmm", "mm", "mhm", "nope", "okay", "ok", "hi", "hey", "wow", "ah",
-        "aw", "gonna", "i'm", "i've", "i'd", "it's", "that's", "don't", "let's", "eh", "huh", "unless", "gosh", "geez", "whoa",
+        "aw", "gonna", "i'm", "i've", "i'd", "it's", "that's", "don't", "let's", "eh", "huh", "unless", "gosh", "geez", "whoa", "nah", "uhm", "hah", "ugh", "lemme", "gotcha", "yessir", "yup", "ouch", "dang", "sheesh", "phew", "hmmm",
+        "mmm", "ummm", "uhh", "umm", "wanna", "dunno", "kinda", "sorta", "alright", "y'know", "cuz", "nope", "aha", "ahh", "ooh", "haha", "yikes", "jeez",
     ]
 )  # fmt: skip
 
@@ -86,19 +103,24 @@ def people_rules(*, include_title: bool) -> tuple[Rule, ...]:
     """
     titled = rf"\b(?:{_TITLES})\b\.?[ \n](?:(?:{_TITLES})\b\.?[ ])?"
     whole = rf"(?P<v>{titled}{NAME_RUN})" if include_title else rf"{titled}(?P<v>{NAME_RUN})"
+    loud = r"\b(?:MR|MRS|MS|DR)\b\.?[ \n]"
+    capitals = rf"(?P<v>{loud}{NAME_RUN})" if include_title else rf"{loud}(?P<v>{NAME_RUN})"
     return (
         Rule("person.title", "PERSON", re.compile(whole), 0.9, check=_is_addressed),
+        # "MR" and "MS" are also mitral regurgitation and multiple sclerosis: the next word must be a name.
+        Rule("person.title_capitals", "PERSON", re.compile(capitals), 0.9, check=_is_titled),
         Rule("person.role", "PERSON", re.compile(rf"\b(?:[Cc]ustomer|[Pp]atient|[Cc]lient|[Bb]orrower|[Mm]ember|[Tt]enant|[Ee]mployee|[Cc]laimant|[Ii]nsured|[Cc]ardholder|[Pp]olicyholder|[Pp]laintiff|[Dd]efendant|[Ww]itness|[Cc]ounsel|[Aa]ttorney|[Aa]gent|[Oo]fficer)[ ](?P<v>{NAME_RUN})"), 0.65, check=_is_only_names),
-        Rule("person.kin", "PERSON", re.compile(rf"\b(?i:my|his|her|their|our|your)[ ](?:kid|son|daughter|wife|husband|mother|father|brother|sister|aunt|uncle|cousin|niece|nephew|friend|boss|neighbou?r|colleague|roommate|fianc[ée]e?|partner|girlfriend|boyfriend|grandson|granddaughter)s?,?[ ](?P<v>{NAME_RUN})"), 0.7, check=_is_only_names),
+        Rule("person.kin", "PERSON", re.compile(rf"\b(?i:my|his|her|their|our|your)[ ](?:kid|son|daughter|wife|husband|mother|father|brother|sister|aunt|uncle|cousin|niece|nephew|friend|boss|neighbou?r|colleague|roommate|fianc[ée]e?|partner|girlfriend|boyfriend|grandson|granddaughter)s?,?[ ](?P<v>{NAME_RUN})"), 0.7, check=_is_kin),
         Rule("person.owner", "PERSON", re.compile(rf"\b[Tt]he (?P<v>[{_UPPER}][\w’'-]{{2,20}}) (?:novel|book|film|song|concert|album|family|household|estate|residence|wedding|funeral|children|brothers|sisters|twins|account|file|matter|divorce|trust)\b"), 0.6, check=lambda v: v.lower() in word_set("surnames")),
         Rule("person.called_upon", "PERSON", re.compile(rf"(?m)^(?P<v>[{_UPPER}][\w’'-]{{2,20}}),[ ](?=(?:can|could|please|would|will|do|are|how|what|where|when|is|thank|I)\b)"), 0.6, check=lambda v: v.lower() in word_set("given_names"), needs=","),
         Rule("person.acts", "PERSON", re.compile(rf"(?m)(?:^|(?<=[.!?]\s))(?P<v>[{_UPPER}][\w’'-]{{1,20}})(?=[ ](?:said|says|shouted|began|was born|wrote|writes|replied|asked|told|lives|lived|grew up|married|studied|graduated|whispered|laughed|shrugged)\b)"), 0.6, check=_is_only_names),
-        Rule("person.label", "PERSON", re.compile(rf"(?<![\w]){_ROLE}[ ]?(?:[Nn]ame)?[:=][ \t]{{0,4}}(?P<v>{NAME_RUN}(?:,[ ]{_NAME}){{0,1}})"), 0.75, check=_is_name, needs=":"),
+        Rule("person.label", "PERSON", re.compile(rf"(?<![\w]){_ROLE}[ ]?(?:[Nn]ame)?[:=][ \t]{{0,4}}(?P<v>{NAME_RUN}(?:,[ ](?!(?:{_POSTNOMINAL})\b){_NAME}(?:[ ]{_NAME}){{0,1}}){{0,1}})"), 0.75, check=_is_name, needs=":"),
+        Rule("person.regarding", "PERSON", re.compile(rf"(?<![\w])(?:R[Ee]|Regarding|Subject|REGARDING|Attn|In re)[:.]?[ ]{{1,3}}(?P<v>{NAME_RUN}(?:,[ ](?!(?:{_POSTNOMINAL})\b){_NAME}){{0,1}})"), 0.65, check=_is_only_names),
         Rule("person.label_lower", "PERSON", re.compile(r"\b(?:patient name|full name|name|cardholder|account holder)[ ]?[:=][ ]{0,3}(?P<v>[a-z'-]{2,20}(?:,?[ ][a-z'-]{2,20}){1,2})(?=[ ]*(?:$|\n|,|;))", re.M), 0.6, needs=":"),
         Rule("person.introduced", "PERSON", re.compile(rf"\b(?i:my name is|my name's|i am called|name is|names? are|named|this is|née|nee|born as|alias|regards,|sincerely,|yours,|thanks,|dear|hi|hello|hey)[ \n](?P<v>{NAME_RUN})"), 0.6, check=_is_name),
         Rule("person.called", "PERSON", re.compile(rf"\b(?:called|known as)[ ](?P<v>{NAME_RUN})"), 0.6, check=lambda value: value.split()[0].lower() in word_set("given_names")),
         Rule("person.my_name", "PERSON", re.compile(r"\b(?:my name is|my name's|call me) (?P<v>[a-z]{2,20}(?: [a-z]{3,20})?)(?=[.,;!?\n]|$)", re.I), 0.7, check=_is_name),
         Rule("person.speaker", "PERSON", re.compile(rf"(?m)^(?P<v>[{_UPPER}][a-zà-ž]{{2,15}}(?: [{_UPPER}][a-zà-ž]{{2,15}})?):(?=[ \"“])"), 0.6, check=lambda v: v.split()[0].lower() in word_set("given_names"), needs=":"),
-        Rule("person.credential", "PERSON", re.compile(rf"(?P<v>{NAME_RUN}),?[ ](?:M\.?D|D\.?O|Ph\.?D|R\.?N|N\.?P|P\.?A(?:-C)?|LCSW|DDS|DPM|PharmD|Esq|J\.?D|CPA|CFP)\b\.?"), 0.85, check=_is_name, gate=_CREDENTIAL),
+        Rule("person.credential", "PERSON", re.compile(rf"(?<!\w)(?P<v>{NAME_RUN}),?[ ](?:M\.?D|D\.?O|Ph\.?D|R\.?N|N\.?P|P\.?A(?:-C)?|LCSW|DDS|DPM|PharmD|Esq|J\.?D|CPA|CFP)\b\.?"), 0.85, check=_is_name, gate=_CREDENTIAL),
         Rule("person.last_first", "PERSON", re.compile(rf"(?:^|(?<=\n))(?P<v>[{_UPPER}]{{2,20}},[ ][{_UPPER}][{_UPPER}a-z]{{1,20}}(?:[ ][{_UPPER}]\.?)?)(?=[ \t]*(?:$|\n|\d|\())"), 0.6),
     )  # fmt: skip

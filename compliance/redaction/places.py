@@ -20,8 +20,9 @@ from functools import cache
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import phrases, word_set
+from compliance.redaction.vocabulary import is_function_word
 
-_CAP = r"[^\W\d_a-zß-ÿ][^\W\d_]*\.?(?:['’-][^\W\d_]+)*"
+_CAP = r"(?:(?:Ste?|Ft|Mt|Pt|[NSEW])\.|[^\W\d_a-zß-ÿ][^\W\d_]*(?:['’-][^\W\d_]+)*)"
 _LED = re.compile(
     rf"(?<!\w)(?P<lead>[Ii]n|[Aa]t|[Nn]ear|[Ff]rom|[Tt]o|[Vv]ia|[Oo]utside|[Aa]round|[Tt]owards?|[Vv]isit(?:ed|ing|s)?|[Ll]eft|[Rr]eached|"
     rf"(?:city|town|suburbs?|downtown|area) of|[Dd]owntown|[Bb]ack [Ii]n)[ ](?P<town>{_CAP}(?:[ ]{_CAP}){{0,3}})"
@@ -100,6 +101,8 @@ def find_towns(text: str) -> Iterator[Finding]:
     for match in _TRAVELLED.finditer(text):
         name = "town" if match["town"] else "home"
         value = match[name].rstrip(".")
+        while " " in value and is_function_word(value.rsplit(" ", 1)[1]):
+            value = value.rsplit(" ", 1)[0]
         words = value.lower().split()
         is_short = value.isupper() and len(value) < 5
         if not is_short and words[0] not in word_set("wards") and words[0] not in _CALENDAR:
