@@ -41,6 +41,29 @@ _TAIL = (
     rf"(?:{_GAP}{_POST}\s{_W}(?:[ -]{_W}){{0,2}}|{_GAP}(?:{_W}(?:[ -]{_W}){{0,3}})?{_GAP}(?:(?:{_STATE}|{_STATE_NAME})\b(?:{_GAP}(?:{_W}\s?){{0,2}}{_POST})?|(?:{_W}\s){{0,2}}{_POST}(?!\w)))?"
 )
 
+# What stands before the house number in these languages; the rules below hold the same words.
+_GERMANIC = (
+    "straße", "strasse", "str.", "weg", "gasse", "platz", "allee", "damm", "ufer", "gatan", "gata", "vägen", "väg", "veien", "vegen", "vei", "gränd",
+    "vej", "gade", "katu", "tie", "kuja", "polku", "straat", "laan", "plein", "gracht", "kade", "utca", "u.", "tér", "út", "götu", "stræti", "tee",
+    "puiestee", "iela", "gatvė",
+)  # fmt: skip
+_HUNGARIAN = (
+    "utca",
+    "út",
+    "tér",
+    "körút",
+    "u.",
+    "tee",
+    "mnt",
+    "street",
+    "trg",
+    "ulica",
+    "cesta",
+    "ulice",
+    "nám.",
+    "tř.",
+)
+
 ADDRESSES: tuple[Rule, ...] = (
     Rule(
         "address.street",
@@ -78,20 +101,19 @@ ADDRESSES: tuple[Rule, ...] = (
             rf"\s\d{{1,5}}\s?[A-Za-z]?\b(?:\s?[-/]\s?\d{{1,4}})?{_TAIL}"
         ),
         0.7,
-        needs="0",
-    ),
-    Rule("address.hungarian", "ADDRESS", re.compile(rf"\b{_W}(?:\s{_W}){{0,2}}\s(?:utca|út|tér|körút|u\.|tee|mnt|street|Street|trg|ulica|cesta|ulice|nám\.|tř\.)\s\d{{1,4}}\.?(?:/\w)?{_TAIL}"), 0.7, needs="0"),
+        needs="0", endings=_GERMANIC, reach=130),
+    Rule("address.hungarian", "ADDRESS", re.compile(rf"\b{_W}(?:\s{_W}){{0,2}}\s(?:utca|út|tér|körút|u\.|tee|mnt|street|Street|trg|ulica|cesta|ulice|nám\.|tř\.)\s\d{{1,4}}\.?(?:/\w)?{_TAIL}"), 0.7, needs="0", endings=_HUNGARIAN, reach=130),
     Rule("address.box", "ADDRESS", re.compile(rf"\b(?:P\.?\s?O\.?\s?Box|Post(?:al)? (?:Office )?Box|Postbox|Box|Postfach|Apartado)\s#?\d{{1,6}}\b{_TAIL}", re.I), 0.8, needs="0"),
-    Rule("address.town_state_zip", "ADDRESS", re.compile(rf"\b{_W}(?:[ -]{_W}){{0,2}},?\s(?:{_STATE}|{_STATE_NAME}),?\s{{1,2}}\d{{5}}(?:-\d{{4}})?(?!\w)"), 0.85, needs="0"),
+    Rule("address.town_state_zip", "ADDRESS", re.compile(rf"\b{_W}(?:[ -]{_W}){{0,2}},?\s(?:{_STATE}|{_STATE_NAME}),?\s{{1,2}}\d{{5}}(?:-\d{{4}})?(?!\w)"), 0.85, needs="0", near=re.compile(r"\d{5}(?:-\d{4})?(?!\w)"), reach=115),
     Rule("address.number_name_number", "ADDRESS", re.compile(rf"(?<![\w.,/$-])\d{{1,5}} {_W}(?: {_W}){{0,2}} \d{{1,5}}[A-Za-z]?(?=,?\s{{1,4}}(?:Apt|Apartment|Suite|Ste|Unit|Flat)\b)"), 0.7, needs="0"),
     Rule("address.town_zip", "ADDRESS", re.compile(rf"\b(?:in|at|near|from) (?P<v>(?!{_MONTHS}){_W}(?:[ -]{_W}){{0,2}} (?:\d{{5}}|(?!19|20)\d{{4}}))(?![\w,.]\d|\w)"), 0.55, needs="0"),
-    Rule("address.town_state", "LOCATION", re.compile(rf"(?<!\w)(?P<v>{_W}(?:[ -]{_W}){{0,2}}),\s(?:{_STATE}|{_STATE_NAME})(?![\w-])"), 0.6, check=lambda town: not town.isupper() and not town.endswith(("'s", "’s"))),
+    Rule("address.town_state", "LOCATION", re.compile(rf"(?<!\w)(?P<v>{_W}(?:[ -]{_W}){{0,2}}),\s(?:{_STATE}|{_STATE_NAME})(?![\w-])"), 0.6, check=lambda town: not town.isupper() and not town.endswith(("'s", "’s")), near=re.compile(rf",\s(?:{_STATE}|{_STATE_NAME})(?![\w-])"), reach=85),
     Rule("address.corner", "ADDRESS", re.compile(rf"\b(?:the\s)?(?:corner|intersection|junction)\sof\s(?:[^\n.;]|(?<=ul|al|os|tr)\.|(?<=u)\.|(?<=St)\.){{3,60}}?\sand\s(?:(?:de|la|du|ul\.|rue)\s){{0,2}}(?:\d{{1,4}}\s)?[\w'’.-]{{2,25}}(?:\s{_W}){{0,3}}(?:\s\d{{1,5}})?"), 0.8),
     Rule("address.military", "ADDRESS", re.compile(r"\b(?:(?:unit|psc|cmr)\s\d{1,5},?(?:\s?box\s\d{1,5})?|us(?:s|nv|ns|cgc)\s[\w'’-]{2,25})\s{1,2}(?:apo|fpo|dpo),?\s(?:aa|ae|ap)\s\d{5}(?!\d)", re.I), 0.95, needs="0"),
     Rule("address.unit", "ADDRESS", re.compile(r"\b(?:Apt|Apartment|Suite|Ste)\b\.?\s?#?\s?[A-Z]?-?\d{1,5}[A-Z]?\b"), 0.6, needs="0"),
     Rule("zip.us", "ZIP", re.compile(r"(?:(?<=\b[A-Z]{2} )|(?<=\b[A-Z]{2}, ))\d{5}(?:-\d{4})?(?!\w)"), 0.6, needs="0"),
     Rule("zip.plus4", "ZIP", re.compile(r"(?<![\w-])\d{5}-\d{4}(?![\w-])"), 0.6, needs="0"),
     Rule("zip.label", "ZIP", re.compile(r"\b(?:zip(?:\s?code)?|post(?:al)?\s?code|postcode|plz|cap|cep)\s?(?:is|was|:|=|#)?\s{0,2}(?P<v>[A-Z0-9]{2,5}(?:[ -](?=[A-Z]{0,3}\d)[A-Z0-9]{2,4})?)(?!\w)", re.I), 0.85, check=lambda value: any(c.isdigit() for c in value), needs="0"),
-    Rule("zip.uk", "ZIP", re.compile(r"(?<![\w-])(?:GIR 0AA|[A-PR-UWYZ](?:\d{1,2}|[A-HK-Y]\d|[A-HK-Y]\d\d|\d[A-HJKPS-UW]|[A-HK-Y]\d[ABEHMNPRV-Y]) \d[ABD-HJLNP-UW-Z]{2})(?![\w-])"), 0.75, needs="0"),
-    Rule("zip.ca", "ZIP", re.compile(r"(?<![\w-])[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] \d[ABCEGHJ-NPRSTV-Z]\d(?![\w-])"), 0.75, needs="0"),
+    Rule("zip.uk", "ZIP", re.compile(r"(?<![\w-])(?:[A-PR-UWYZ](?:\d{1,2}|[A-HK-Y]\d|[A-HK-Y]\d\d|\d[A-HJKPS-UW]|[A-HK-Y]\d[ABEHMNPRV-Y]) \d[ABD-HJLNP-UW-Z]{2})(?![\w-])"), 0.75, needs="0", starts="code"),
+    Rule("zip.ca", "ZIP", re.compile(r"(?<![\w-])[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] \d[ABCEGHJ-NPRSTV-Z]\d(?![\w-])"), 0.75, needs="0", starts="code"),
 )  # fmt: skip

@@ -34,7 +34,8 @@ from compliance.redaction.national import NationalNumbers
 from compliance.redaction.passages import passages
 from compliance.redaction.people import people_rules
 from compliance.redaction.profile import Profile
-from compliance.redaction.rules import ProfilePatterns, Rule, apply_rules, words
+from compliance.redaction.rules import ProfilePatterns, Rule, words
+from compliance.redaction.scan import RulePass
 from compliance.redaction.tagger import process_tagger
 from compliance.redaction.view import make_view
 
@@ -53,7 +54,7 @@ class Detector:
         everything: tuple[Rule, ...] = (
             IDENTIFIERS + FACILITIES + ADDRESSES + DATES + AGES + AMOUNTS + people_rules(include_title=include_title)
         )
-        self._rules = tuple(rule for rule in everything if rule.type in wanted)
+        self._rules = RulePass([rule for rule in everything if rule.type in wanted])
         self._patterns = ProfilePatterns(profile.patterns)
         self._national = NationalNumbers(profile.presidio)
         self._judge = Judge(profile)
@@ -103,7 +104,7 @@ class Detector:
             yield self.detect(text)
 
     def _examine(self, text: str, deadline: float) -> list[Finding]:
-        raw = list(apply_rules(self._rules, text, deadline))
+        raw = list(self._rules.find(text, deadline))
         raw += find_labelled(text)
         raw += self._patterns.find(text, deadline)
         raw += self._denied(text)

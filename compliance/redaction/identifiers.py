@@ -40,8 +40,8 @@ def _is_plate(value: str) -> bool:
 
 IDENTIFIERS: tuple[Rule, ...] = (
     *ONLINE,
-    Rule("card", "CARD", re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){11,18}(?![\d-])"), 0.95, check=check.card, needs="0"),
-    Rule("iban", "IBAN", re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?\b"), 1.0, check=check.iban, needs="0"),
+    Rule("card", "CARD", re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){11,18}(?![\d-])"), 0.95, check=check.card, needs="0", starts="run"),
+    Rule("iban", "IBAN", re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,3})?\b"), 1.0, check=check.iban, needs="0", starts="code"),
     Rule("bic", "BIC", re.compile(r"\b[A-Z]{4}(?:A[DELTUZ]|B[AEGHRY]|C[AHLNRYZ]|D[EK]|E[EGS]|F[IR]|G[BEIR]|H[KRU]|I[ELNST]|J[OP]|K[RWZ]|L[BITUV]|M[ACDETUX]|N[LOZ]|P[KLT]|QA|R[OSU]|S[AEGIKM]|T[HRW]|U[AS]|VN|ZA)[A-Z0-9]{2}(?:[A-Z0-9]{3})?\b"), 0.3, context=words("bic", "swift"), needs=""),
     Rule("ssn", "SSN", re.compile(r"(?<![\w-])\d{3}([- .])\d{2}\1\d{4}(?![\w-])"), 0.9, check=check.ssn, needs="0"),
     Rule("itin", "TAX_ID", re.compile(r"(?<![\w-])9\d{2}([- ])\d{2}\1\d{4}(?![\w-])"), 0.9, check=check.itin, needs="0"),
@@ -49,9 +49,9 @@ IDENTIFIERS: tuple[Rule, ...] = (
     Rule("ein", "TAX_ID", re.compile(r"(?<![\w-])\d{2}-\d{7}(?![\w-])"), 0.55, context=words("ein", "tax", "employer", "tin", "irs"), needs="0"),
     Rule("mbi", "HEALTH_PLAN", re.compile(r"\b[1-9][A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}\b"), 0.9, check=check.mbi, needs="0"),
     Rule("npi", "NPI", re.compile(r"(?<![\w.,-])[12]\d{9}(?![\w-]|\.\d)"), 0.45, check=check.npi, context=words("npi", "provider", "dr", "md"), needs="0"),
-    Rule("dea", "DEA", re.compile(r"\b[ABCDEFGHJKLMPRSTUX][A-Z9]\d{7}\b"), 0.8, check=check.dea, needs="0"),
+    Rule("dea", "DEA", re.compile(r"\b[ABCDEFGHJKLMPRSTUX][A-Z9]\d{7}\b"), 0.8, check=check.dea, needs="0", starts="code"),
     Rule("routing", "ROUTING", re.compile(r"(?<![\w.,$-])\d{9}(?![\w-]|\.\d)"), 0.3, check=check.aba, context=words("routing", "aba", "rtn", "wire", "ach"), needs="0"),
-    Rule("vin", "VEHICLE", re.compile(r"\b(?=[A-Z0-9]*\d)[A-HJ-NPR-Z0-9]{17}\b"), 0.9, check=check.vin, needs="0"),
+    Rule("vin", "VEHICLE", re.compile(r"\b(?=[A-Z0-9]*\d)[A-HJ-NPR-Z0-9]{17}\b"), 0.9, check=check.vin, needs="0", starts="code"),
     *COUNTRIES,
     Rule(
         "phone.international",

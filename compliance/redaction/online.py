@@ -48,14 +48,14 @@ def _is_mixed(value: str) -> bool:
 
 
 ONLINE: tuple[Rule, ...] = (
-    Rule("email", "EMAIL", re.compile(r"(?<![\w.%+-])[\w.%+'-]{1,64}@(?:[\w-]{1,63}\.){1,6}[A-Za-z]{2,24}\b"), 1.0, needs="@"),
+    Rule("email", "EMAIL", re.compile(r"(?<![\w.%+-])[\w.%+'-]{1,64}@(?:[\w-]{1,63}\.){1,6}[A-Za-z]{2,24}\b"), 1.0, needs="@", near=re.compile("@"), reach=66),
     Rule(
         "email.spoken",
         "EMAIL",
         re.compile(rf"(?<![\w.])[\w-]{{1,40}}(?:{_DOT}[\w-]{{1,40}}){{0,3}}{_AT}[\w-]{{2,40}}(?:{_DOT}[\w-]{{2,40}}){{0,2}}{_DOT}(?:com|org|net|edu|gov|co|uk|health|us|eu|de|fr|ca)\b", re.I),
         0.85,
         check=lambda value: _HIDDEN.search(value) is not None and not re.search(r"\bat\s\d|\.\s", value, re.I),
-        gate=re.compile(r"\bdot\b|[\[({<]\s?(?:at|@)|\bat [\w-]{2,40}\.(?:com|org|net|edu|gov)\b", re.I),
+any_of=(" dot ", "(dot", "[dot", "{dot", "<dot", "(at", "[at", "{at", "<at", "( at", "[ at", "(@", "[@", "( @", "[ @", ".com", ".org", ".net", ".edu", ".gov"),
     ),
     Rule("url.scheme", "URL", re.compile(r"\b(?:https?|ftp|sftp)://[^\s<>\"'\])}]{1,300}[^\s<>\"'\])}.,;:!?]", re.I), 1.0, needs=":"),
     Rule("url.www", "URL", re.compile(r"\bwww\.[^\s<>\"'\])}]{1,300}[^\s<>\"'\])}.,;:!?]", re.I), 1.0, needs="."),
@@ -65,13 +65,12 @@ ONLINE: tuple[Rule, ...] = (
         re.compile(rf"(?<![\w@./-])(?:[A-Za-z0-9][A-Za-z0-9-]{{1,40}}\.){{1,3}}(?:{_TLD})(?:/[^\s<>\"']{{0,200}})?(?![\w@])"),
         0.7,
         needs=".",
-        check=lambda value: not value.lower().startswith("st.dev"),
-    ),
+        check=lambda value: not value.lower().startswith("st.dev"), near=re.compile(rf"\.(?:{_TLD})(?![\w@])"), reach=130),
     Rule("ip.v4", "IP", re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?:/\d{1,2}|:\d{2,5})?(?![\w]|\.\d)"), 0.95, check=check.ip, needs="0"),
-    Rule("ip.v6", "IP", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?:/\d{1,3})?(?![\w:])"), 0.95, check=check.ip, needs=":"),
-    Rule("mac", "MAC", re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b|\b(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}\b"), 0.95),
-    Rule("uuid", "OTHER_ID", re.compile(r"(?<![\w-])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![\w-])"), 0.95, needs="-"),
-    Rule("hex.digest", "OTHER_ID", re.compile(r"(?<![\w-])(?:[0-9a-f]{24,128}|[0-9A-F]{24,128})(?![\w-])"), 0.6, check=_is_mixed, needs="0"),
+    Rule("ip.v6", "IP", re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?:/\d{1,3})?(?![\w:])"), 0.95, check=check.ip, needs=":", near=re.compile(r":[0-9A-Fa-f]{0,4}:"), reach=6),
+    Rule("mac", "MAC", re.compile(r"\b(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}\b|\b(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}\b"), 0.95, near=re.compile(r"[:-][0-9A-Fa-f]{2}[:-]|\.[0-9A-Fa-f]{4}\."), reach=6),
+    Rule("uuid", "OTHER_ID", re.compile(r"(?<![\w-])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![\w-])"), 0.95, needs="-", near=re.compile(r"-[0-9A-Fa-f]{4}-"), reach=10),
+    Rule("hex.digest", "OTHER_ID", re.compile(r"(?<![\w-])(?:[0-9a-f]{24,128}|[0-9A-F]{24,128})(?![\w-])"), 0.6, check=_is_mixed, needs="0", starts="code"),
     Rule(
         "photo.file",
         "PHOTO",
@@ -80,8 +79,7 @@ ONLINE: tuple[Rule, ...] = (
             re.I,
         ),
         0.8,
-        needs=".",
-    ),
+        needs=".", near=re.compile(r"\.(?:jpe?g|png|heic|heif|webp|tiff?|bmp|dcm|gif|avif|raw|cr2|nef)\b", re.I), reach=90),
     Rule("photo.label", "PHOTO", re.compile(r"\b(?:photo(?:graph)?|picture|portrait|headshot|mug ?shot|image|selfie)s?[ ](?:file|id|no\.?|number|ref(?:erence)?|#)[ :=#]{0,3}(?P<v>(?=[\w-]*\d)[A-Za-z0-9][\w-]{3,40})(?!\.\w)", re.I), 0.75, needs="0"),
     Rule(
         "biometric.label",

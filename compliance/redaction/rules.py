@@ -44,6 +44,11 @@ class Rule:
         against: if it matches near the span, the match is dropped.
         needs: a character that must occur in the text, or ``0`` for any digit, before the pattern is tried.
         gate: a cheaper pattern that must match somewhere before this one is tried.
+        any_of: small-letter literals of which one must stand somewhere in the text before the pattern is tried.
+        near: a pattern, or literals that begin a word, of which every match holds one at most ``reach`` characters behind its start
+            (literals in small letters are found in any letter case).
+        endings: small-letter endings of which one stands right before a blank and a number at most ``reach`` characters behind the start.
+        starts: ``code``: every match begins with a word that holds a digit; ``run``: with the first digit of a number, wherever it stands.
     """
 
     name: str
@@ -56,6 +61,11 @@ class Rule:
     against: re.Pattern[str] | None = None
     needs: str = ""
     gate: re.Pattern[str] | None = None
+    any_of: tuple[str, ...] = ()
+    near: re.Pattern[str] | tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
+    reach: int = 0
+    starts: str = ""
 
 
 def words(*alternatives: str) -> re.Pattern[str]:
@@ -80,15 +90,16 @@ def apply_rules(rules: Iterable[Rule], text: str, deadline: float) -> Iterator[F
             continue
         if rule.gate is not None and not rule.gate.search(text):
             continue
-        _still_time(deadline, rule.name)
+        still_time(deadline, rule.name)
         named = "v" in rule.pattern.groupindex
         for match in rule.pattern.finditer(text):
             start, end = match.span("v") if named else match.span()
-            if start < end and (score := _score(rule, text, start, end)) > 0:
+            if start < end and (score := score_of(rule, text, start, end)) > 0:
                 yield Finding(start, end, rule.type, score, rule.name)
 
 
-def _score(rule: Rule, text: str, start: int, end: int) -> float:
+def score_of(rule: Rule, text: str, start: int, end: int) -> float:
+    """The score of a span that the rule's pattern matched; 0 where its check or its surroundings speak against it."""
     if rule.check is not None and not rule.check(text[start:end]):
         return 0.0
     if rule.context is None and rule.against is None:
@@ -102,7 +113,8 @@ def _score(rule: Rule, text: str, start: int, end: int) -> float:
     return rule.score
 
 
-def _still_time(deadline: float, rule: str) -> None:
+def still_time(deadline: float, rule: str) -> None:
+    """Raise ``RedactionError`` if the deadline has passed; the message names the rule."""
     if time.monotonic() > deadline:
         raise RedactionError(f"time budget spent before rule {rule!r}; the document is not redacted")
 
