@@ -104,7 +104,7 @@ class Detector:
             yield self.detect(text)
 
     def _examine(self, text: str, deadline: float) -> list[Finding]:
-        raw = list(self._rules.find(text, deadline))
+        raw = self._rules.find(text, deadline)
         raw += find_labelled(text)
         raw += self._patterns.find(text, deadline)
         raw += self._denied(text)

@@ -112,7 +112,7 @@ IDENTIFIERS: tuple[Rule, ...] = (
         needs="/",
     ),
     # Two digits before the stroke are more often a month or a share ("30/45 cases"): the number must be announced at once.
-    Rule("docket.small", "CASE_NUMBER", re.compile(r"(?<![\w/.])\d{1,2}/\d{2}(?:\d{2})?(?![\w/]|\.\d)"), 0.3, context=re.compile(r"(?i)(?:\b(?:nos?|nr|ref)\.|n[°º]|№|\b(?:nos|case|docket|file|appeal|application|decision|judgment|plot|plan|sheet)s?)[ :#(]{0,3}(?:(?:\d{1,6}/\d{2,4}|and|[,; ])[,; ]{0,2}){0,6}$"), raised=0.85, needs="/"),
+    Rule("docket.small", "CASE_NUMBER", re.compile(r"(?<![\w/.])\d{1,2}/\d{2}(?:\d{2})?(?![\w/]|\.\d)"), 0.3, context=re.compile(r"(?i)(?:\b(?:nos?|nr|ref)\.|n[°º]|№|\b(?:nos|case|docket|file|appeal|application|decision|judgment|plot|plan|sheet)s?)[ :#(]{0,3}(?:\d{1,6}/\d{2,4}(?:, and|,|;| and)[ ]){0,6}$"), raised=0.85, needs="/"),
     Rule("citation.neutral", "CASE_NUMBER", re.compile(r"\[(?:19|20)\d{2}\] (?:UKSC|UKHL|UKPC|EWCA|EWHC|CSOH|CSIH|NICA|IEHC|IESC|HCA|FCA|NSWSC|SCC|ONCA|ONSC|BCCA) (?:(?:Civ|Crim|Fam) )?\d{1,5}(?: \((?:Ch|QB|KB|Comm|Fam|Admin|TCC|Pat)\))?"), 0.9, needs="["),
     Rule(
         "plate.label",

@@ -58,6 +58,8 @@ _CONTRACT_ROLES = frozenset(
         "non-disclosure", "software", "project", "services", "proprietary", "confidential",
     ]
 )  # fmt: skip
+# Types whose rules see their own surroundings; a code is never taken for one of them.
+_NEVER_CODES = frozenset({"PERSON", "MONEY", "TIME", "AGE", "DATE", "NATIONALITY", "PROFESSION", "EMAIL", "URL"})
 _NAME_TYPES = {"PERSON", "LOCATION", "STATE", "ADDRESS"}
 
 
@@ -90,7 +92,7 @@ class Judge:
                 continue
             if kind in ("PERSON", "ORGANIZATION") and _is_contract_role(value):
                 continue
-            if is_public_code(text, finding.start, finding.end):
+            if kind not in _NEVER_CODES and is_public_code(text, finding.start, finding.end):
                 continue
             if kind in ("PERSON", "LOCATION", "ORGANIZATION") and _is_medical(
                 value, text[finding.end : finding.end + 24]

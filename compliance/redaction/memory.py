@@ -14,13 +14,15 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import word_set
 from compliance.redaction.vocabulary import is_word
 
 _WORD = re.compile(r"\w[\w’'‑-]*")
+_TOKEN = re.compile(r"\w+")
+_POSSESSIVE = re.compile(r"['’]s(?!\w)")
 _COMMON = frozenset(
     [
         "the", "and", "of", "in", "to", "for", "with", "on", "at", "by", "from", "an", "or", "is", "was", "no",
@@ -66,18 +68,48 @@ def recall(findings: Sequence[Finding], text: str) -> Iterator[Finding]:
     if not terms:
         return
     covered = [(f.start, f.end) for f in findings]
-    pattern = re.compile(
-        r"(?<!\w)(?:" + "|".join(sorted(map(re.escape, terms), key=len, reverse=True)) + r")(?:['’]s)?(?!\w)"
-    )
-    position = 0
-    for match in pattern.finditer(text):
-        while position < len(covered) and covered[position][1] <= match.start():
-            position += 1
-        if position < len(covered) and covered[position][0] <= match.start() and match.end() <= covered[position][1]:
+    position = end = 0
+    for start, term in _places(terms, text):
+        if start < end:
             continue
-        term = match[0] if match[0] in terms else match[0][:-2]
+        end = start + len(term)
+        reach = end + (2 if _POSSESSIVE.match(text, end) else 0)
+        while position < len(covered) and covered[position][1] <= start:
+            position += 1
+        if position < len(covered) and covered[position][0] <= start and reach <= covered[position][1]:
+            continue
         kind, score = terms[term]
-        yield Finding(match.start(), match.start() + len(term), kind, score, "memory")
+        yield Finding(start, end, kind, score, "memory")
+
+
+def _places(terms: Iterable[str], text: str) -> list[tuple[int, str]]:
+    """Where each term stands as whole words, sorted; at one place the longest comes first."""
+    by_word: dict[str, list[str]] = {}
+    places: list[tuple[int, str]] = []
+    for term in sorted(terms, key=len, reverse=True):
+        if word := _TOKEN.match(term):
+            by_word.setdefault(word[0], []).append(term)
+        else:
+            start = text.find(term)
+            while start >= 0:
+                places.append((start, term))
+                start = text.find(term, start + 1)
+    for token in _TOKEN.finditer(text):
+        for term in by_word.get(token[0], ()):
+            if text.startswith(term, token.start()):
+                places.append((token.start(), term))
+    return sorted(
+        ((start, term) for start, term in places if not _is_inside_word(text, start, start + len(term))),
+        key=lambda place: (place[0], -len(place[1])),
+    )
+
+
+def _is_inside_word(text: str, start: int, end: int) -> bool:
+    return (start > 0 and _is_word_char(text[start - 1])) or (end < len(text) and _is_word_char(text[end]))
+
+
+def _is_word_char(char: str) -> bool:
+    return char.isalnum() or char == "_"
 
 
 def _is_telling(kind: str, value: str) -> bool:

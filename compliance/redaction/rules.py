@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - an attribute is explained in one line
 """Pattern rules and the pass that applies them.
 
 Guarantees: a rule's pattern uses bounded repetition, so that its cost grows linearly with the text; a deadline is

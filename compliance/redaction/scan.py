@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a guarantee is read in one piece
 """One pass over the text for all rules: each word is looked at once and decides which patterns are tried there.
 
 Guarantees: the findings are those of trying every pattern everywhere (``apply_rules``), rule by rule; only places at which a pattern
@@ -13,7 +14,8 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.rules import Rule, score_of, still_time
@@ -33,8 +35,9 @@ class RulePass:
     """A set of rules, analysed once."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = tuple(rules)
+        self.rules = tuple(rules)
         self._named = tuple("v" in rule.pattern.groupindex for rule in rules)
+        self._has_condition = tuple(bool(rule.needs.strip("0") or rule.any_of or rule.gate) for rule in rules)
         self._everywhere: list[int] = []
         self._by_prefix: dict[str, list[int]] = {}
         self._by_word: dict[str, list[tuple[str, int]]] = {}
@@ -79,8 +82,8 @@ class RulePass:
         for symbol in heads.symbols:
             self._by_symbol.setdefault(symbol, []).append(index)
 
-    def find(self, text: str, deadline: float) -> Iterator[Finding]:
-        """Yield every match of every rule, in no particular order.
+    def find(self, text: str, deadline: float) -> list[Finding]:
+        """Every match of every rule, in no particular order.
 
         Args:
             text: a folded view.
@@ -91,27 +94,35 @@ class RulePass:
         """
         low = _lowered(text)
         starts, windows = self._candidates(text, low)
+        found: list[Finding] = []
         for index, places in starts.items():
-            rule = self._rules[index]
-            if _is_ruled_out(rule, text, low):
+            rule = self.rules[index]
+            if self._has_condition[index] and _is_ruled_out(rule, text, low):
                 continue
-            still_time(deadline, rule.name)
+            if time.monotonic() > deadline:
+                still_time(deadline, rule.name)
             places.sort()
-            yield from self._at(index, rule, text, places)
+            match_at = rule.pattern.match
+            end = 0
+            for place in places:
+                if place >= end and (match := match_at(text, place)) is not None:
+                    end = match.end()
+                    self._take(index, text, match, found)
         for index, centres in windows.items():
-            rule = self._rules[index]
-            if _is_ruled_out(rule, text, low):
+            rule = self.rules[index]
+            if self._has_condition[index] and _is_ruled_out(rule, text, low):
                 continue
             still_time(deadline, rule.name)
             centres.sort()
-            yield from self._around(index, rule, text, centres)
+            self._around(index, text, centres, found)
         for index in self._everywhere:
-            rule = self._rules[index]
-            if _is_ruled_out(rule, text, low):
+            rule = self.rules[index]
+            if self._has_condition[index] and _is_ruled_out(rule, text, low):
                 continue
             still_time(deadline, rule.name)
             for match in rule.pattern.finditer(text):
-                yield from self._found(index, rule, text, match)
+                self._take(index, text, match, found)
+        return found
 
     def _candidates(self, text: str, low: str) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
         """Rule -> places where it may begin, and rule -> places that a match of it holds."""
@@ -140,7 +151,7 @@ class RulePass:
                     starts.setdefault(index, []).append(place)
                 place = text.find(symbol, place + 1)
         for index in self._near:
-            near = self._rules[index].near
+            near = self.rules[index].near
             if isinstance(near, re.Pattern) and (centres := [match.start() for match in near.finditer(text)]):
                 windows[index] = centres
         return starts, windows
@@ -162,36 +173,30 @@ class RulePass:
             for index in self._at_runs:
                 starts.setdefault(index, []).extend(runs)
 
-    def _at(self, index: int, rule: Rule, text: str, places: list[int]) -> Iterator[Finding]:
-        match_at = rule.pattern.match
-        end = 0
-        for place in places:
-            if place >= end and (match := match_at(text, place)) is not None:
-                end = match.end()
-                yield from self._found(index, rule, text, match)
-
-    def _around(self, index: int, rule: Rule, text: str, centres: list[int]) -> Iterator[Finding]:
+    def _around(self, index: int, text: str, centres: list[int], found: list[Finding]) -> None:
+        search, reach = self.rules[index].pattern.search, self.rules[index].reach
         end = 0
         for centre in centres:
             if centre < end:
                 continue
-            match = rule.pattern.search(text, max(end, centre - rule.reach), centre + _AHEAD)
+            match = search(text, max(end, centre - reach), centre + _AHEAD)
             while match is not None and match.start() <= centre:
                 end = match.end()
-                yield from self._found(index, rule, text, match)
+                self._take(index, text, match, found)
                 if end > centre:
                     break
-                match = rule.pattern.search(text, end, centre + _AHEAD)
+                match = search(text, end, centre + _AHEAD)
 
-    def _found(self, index: int, rule: Rule, text: str, match: re.Match[str]) -> Iterator[Finding]:
+    def _take(self, index: int, text: str, match: re.Match[str], found: list[Finding]) -> None:
+        rule = self.rules[index]
         start, end = match.span("v") if self._named[index] else match.span()
         if start < end and (score := score_of(rule, text, start, end)) > 0:
-            yield Finding(start, end, rule.type, score, rule.name)
+            found.append(Finding(start, end, rule.type, score, rule.name))
 
 
 def _is_ruled_out(rule: Rule, text: str, low: str) -> bool:
     """Whether something that every match holds is nowhere in the text."""
-    if rule.needs and rule.needs != "0" and rule.needs not in text:
+    if rule.needs not in ("", "0") and rule.needs not in text:
         return True
     if rule.any_of and not any(literal in low for literal in rule.any_of):
         return True

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a guarantee is read in one piece
 """Where a pattern can begin, read from the pattern itself, so that one look at each word decides which rules have to be tried there.
 
 Guarantees: ``Heads`` names a superset of the places at which the pattern matches; where that cannot be shown the answer is None and the

@@ -28,6 +28,7 @@ _UNUSUAL = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xaa\xad\xb2-\xb4\xb9\xba\u02b0-\u1bff\u1d00-\u1dff\u2000-\u2018\u201b\u2020-\u2025"
     "\u2028-\u20ab\u20ad-\u2121\u2123-\ufffd\U00010000-\U0010ffff]"
 )
+_UNUSUAL_RUN = re.compile(f"{_UNUSUAL.pattern}+")
 _SPACES = re.compile(r"[\u0085\u2028\u2029]")
 # Source: Unicode Technical Standard 39, confusables; only the letters that look the same as a Latin one in common
 # fonts.
@@ -73,20 +74,29 @@ def make_view(text: str) -> View:
     if not _UNUSUAL.search(text):
         return View(text)
     _refuse_undefined(text)
-    chars: list[str] = []
+    pieces: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
-    for start, end in _clusters(text):
-        folded = _fold(text[start:end])
-        if not folded and starts:
-            # An invisible character belongs to what stands before it, so that a span never leaves it behind half way.
-            ends[-1] = end
-        for char in folded:
-            chars.append(char)
-            starts.append(start)
-            ends.append(end)
-    folded_text = _unmix("".join(chars))
-    return View(folded_text, starts, ends)
+    read = 0
+    for run in _UNUSUAL_RUN.finditer(text):
+        # The character before the run belongs to it: a combining mark changes what stands before it.
+        first = max(read, run.start() - 1)
+        pieces.append(text[read:first])
+        starts += range(read, first)
+        ends += range(read + 1, first + 1)
+        for start, end in _clusters(text, first, run.end()):
+            folded = _fold(text[start:end])
+            if not folded and starts:
+                # An invisible character belongs to what stands before it, so that a span never leaves it behind.
+                ends[-1] = end
+            pieces.append(folded)
+            starts += [start] * len(folded)
+            ends += [end] * len(folded)
+        read = run.end()
+    pieces.append(text[read:])
+    starts += range(read, len(text))
+    ends += range(read + 1, len(text) + 1)
+    return View(_unmix("".join(pieces)), starts, ends)
 
 
 def _refuse_undefined(text: str) -> None:
@@ -102,10 +112,11 @@ def _refuse_undefined(text: str) -> None:
         raise RedactionError(f"refused: {undefined} private or unassigned characters in {len(text)}")
 
 
-def _clusters(text: str) -> list[tuple[int, int]]:
-    """Bounds of each base character together with the combining marks after it."""
+def _clusters(text: str, first: int, last: int) -> list[tuple[int, int]]:
+    """Bounds of each base character of ``text[first:last]`` together with the combining marks after it."""
     bounds: list[tuple[int, int]] = []
-    for position, char in enumerate(text):
+    for position in range(first, last):
+        char = text[position]
         if bounds and char > "\u02ff" and unicodedata.category(char) in ("Mn", "Me"):
             bounds[-1] = (bounds[-1][0], position + 1)
         else:
