@@ -14,14 +14,16 @@ Example:
 from compliance.redaction.detector import Detector
 from compliance.redaction.errors import ProfileError, RedactionError
 from compliance.redaction.finding import Finding
+from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import EntityPolicy, Profile, available_profiles, load_profile
-from compliance.redaction.redactor import Applied, Redacted, Redactor, redact
+from compliance.redaction.redactor import Applied, Redacted, Redactor, privileged_passages, redact
 
 __all__ = [
     "Applied",
     "Detector",
     "EntityPolicy",
     "Finding",
+    "Passage",
     "Profile",
     "ProfileError",
     "Redacted",
@@ -29,5 +31,7 @@ __all__ = [
     "Redactor",
     "available_profiles",
     "load_profile",
+    "privileged_passages",
     "redact",
+    "screen",
 ]

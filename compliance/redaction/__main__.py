@@ -1,4 +1,4 @@
-"""Command line: ``python -m compliance.redaction detect|apply --profile P IN.jsonl OUT.jsonl``.
+"""Command line: ``python -m compliance.redaction detect|apply --profile P IN.jsonl OUT.jsonl``, or ``screen IN OUT``.
 
 Guarantees: OUT appears complete or not at all; a malformed line stops the run and is named by its number; no text on
 stderr.
@@ -24,8 +24,9 @@ from typing import Any, TextIO
 
 from compliance.redaction.detector import Detector
 from compliance.redaction.errors import RedactionError
+from compliance.redaction.privilege import THRESHOLD, screen
 from compliance.redaction.profile import Profile, load_profile
-from compliance.redaction.redactor import redact
+from compliance.redaction.redactor import privileged_passages, redact
 
 
 class _BadLine(Exception):
@@ -36,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 on success, 1 on bad input or a refused document, 2 on wrong usage."""
     args = _parser().parse_args(arguments)
     try:
-        profile = load_profile(args.profile)
-        worker = _detecting(profile) if args.command == "detect" else _applying(profile, _key(args.key_file))
-        _convert(Path(args.source), Path(args.target), worker)
+        _convert(Path(args.source), Path(args.target), _worker(args))
     except (RedactionError, _BadLine) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -62,7 +61,18 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--key-file", help="file with at least 32 hex digits; without it a new key is made and forgotten"
         )
+    command = commands.add_parser("screen", help="write the likely privileged passages of each document")
+    command.add_argument("--threshold", type=float, default=THRESHOLD, help=f"least score, default {THRESHOLD}")
+    command.add_argument("source", metavar="IN.jsonl", help='lines of {"id", "text"}')
+    command.add_argument("target", metavar="OUT.jsonl")
     return parser
+
+
+def _worker(args: argparse.Namespace) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    if args.command == "screen":
+        return lambda row: {"id": row["id"], "passages": [p.to_json() for p in screen(row["text"], args.threshold)]}
+    profile = load_profile(args.profile)
+    return _detecting(profile) if args.command == "detect" else _applying(profile, _key(args.key_file))
 
 
 def _key(path: str | None) -> bytes:
@@ -94,7 +104,10 @@ def _applying(profile: Profile, key: bytes) -> Callable[[dict[str, Any]], dict[s
             key=key,
             subject=None if subject is None else str(subject),
         )
-        return {"id": row["id"], "text": made.text, "findings": [f.to_json() for f in made.findings]}
+        result = {"id": row["id"], "text": made.text, "findings": [f.to_json() for f in made.findings]}
+        if passages := privileged_passages(row["text"], profile):
+            result["privileged"] = [p.to_json() for p in passages]
+        return result
 
     return apply
 

@@ -15,13 +15,14 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compliance.redaction.detector import Detector
 from compliance.redaction.errors import RedactionError
 from compliance.redaction.finding import Finding
 from compliance.redaction.keyed import Keyed
 from compliance.redaction.operators import Operators
+from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import Profile
 
 
@@ -46,10 +47,18 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """The redacted text and what was done, in order."""
+    """The redacted text and what was done, in order.
+
+    Attributes:
+        text: with the replacements.
+        findings: what was replaced.
+        privileged: passages of the original that are likely privileged; where there is one, the text must not be used
+            before an attorney has released it. Filled by ``Redactor`` for profiles whose type ``PRIVILEGE`` is on.
+    """
 
     text: str
     findings: tuple[Applied, ...]
+    privileged: tuple[Passage, ...] = ()
 
 
 def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: bytes, subject: str | None) -> Redacted:
@@ -97,8 +106,17 @@ class Redactor:
     def __call__(self, text: str, subject: str | None = None) -> Redacted:
         """Detect and replace; ``subject`` overrides the one given at construction. Errors as ``Detector.detect`` and
         ``redact``."""
-        found = self.detector.detect(text)
-        return redact(text, found, profile=self._profile, key=self._key, subject=subject or self._subject)
+        return self._redacted(text, self.detector.detect(text), subject)
+
+    def _redacted(self, text: str, found: list[Finding], subject: str | None) -> Redacted:
+        made = redact(text, found, profile=self._profile, key=self._key, subject=subject or self._subject)
+        return replace(made, privileged=tuple(privileged_passages(text, self._profile)))
+
+
+def privileged_passages(text: str, profile: Profile) -> list[Passage]:
+    """Likely privileged passages at or above the profile's threshold; none for a profile that does not ask for them."""
+    policy = profile.entities.get("PRIVILEGE")
+    return screen(text, policy.threshold) if policy is not None and policy.on else []
 
 
 def _fitting(ordered: Sequence[Finding], length: int) -> None:
