@@ -22,25 +22,24 @@ from collections.abc import Iterable, Iterator
 from compliance.redaction.address_parts import complete_address
 from compliance.redaction.addresses import ADDRESSES
 from compliance.redaction.dates import AGES, AMOUNTS, DATES
-from compliance.redaction.doubt import is_doubtful
 from compliance.redaction.errors import RedactionError
 from compliance.redaction.facilities import FACILITIES
 from compliance.redaction.finding import Finding
 from compliance.redaction.identifiers import IDENTIFIERS, find_labelled
-from compliance.redaction.judgement import Judge
+from compliance.redaction.judgement import Judge, without_public
 from compliance.redaction.memory import recall
 from compliance.redaction.merge import merge
 from compliance.redaction.national import NationalNumbers
 from compliance.redaction.passages import passages
 from compliance.redaction.people import people_rules
+from compliance.redaction.places import is_about_a_case
 from compliance.redaction.profile import Profile
 from compliance.redaction.rules import ProfilePatterns, Rule, words
 from compliance.redaction.scan import RulePass
-from compliance.redaction.tagger import process_tagger
+from compliance.redaction.tagger import PUBLIC, kinds_of, process_tagger
 from compliance.redaction.view import make_view
 
 _CHARS_PER_SECOND = 5_000
-_SHORT_CHARS = 1_500
 
 
 class Detector:
@@ -55,6 +54,7 @@ class Detector:
             IDENTIFIERS + FACILITIES + ADDRESSES + DATES + AGES + AMOUNTS + people_rules(include_title=include_title)
         )
         self._rules = RulePass([rule for rule in everything if rule.type in wanted])
+        self._kinds = kinds_of(wanted)
         self._patterns = ProfilePatterns(profile.patterns)
         self._national = NationalNumbers(profile.presidio)
         self._judge = Judge(profile)
@@ -114,7 +114,8 @@ class Detector:
             covered[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
         raw += self._national.find(text, covered, deadline)
         if self.profile.tagger:
-            raw += self._tagged(text, covered, deadline)
+            tagged = list(self._tagged(text, deadline))
+            raw = without_public(raw, tagged) + [f for f in tagged if f.type != PUBLIC]
         kept = self._completed(merge(self._judge.keep(raw, text), text, self._yielding), text)
         if self.profile.memory:
             again = list(recall(kept, text))
@@ -122,16 +123,22 @@ class Detector:
                 kept = merge([*kept, *self._judge.keep(again, text)], text, self._yielding)
         return self._judge.finish(kept, text)
 
-    def _tagged(self, text: str, covered: bytearray, deadline: float) -> Iterator[Finding]:
-        # A short text is read whole: what the shortcut saves there is little, and a missed name costs the whole record.
-        is_short = len(text) < _SHORT_CHARS
-        windows = [(start, end) for start, end in passages(text) if is_short or is_doubtful(text, start, end, covered)]
+    def _tagged(self, text: str, deadline: float) -> Iterator[Finding]:
+        windows = passages(text)
+        is_elsewhere = self.profile.tagger_least_elsewhere and not is_about_a_case(text)
+        least = self.profile.tagger_least_elsewhere if is_elsewhere else self.profile.tagger_least
         # A few windows at a time, so that the budget is looked at in between.
         for first in range(0, len(windows), 16):
             if time.monotonic() > deadline:
                 raise RedactionError("time budget spent in the tagger; the document is not redacted")
             part = windows[first : first + 16]
-            for (start, _), findings in zip(part, process_tagger().find([text[s:e] for s, e in part]), strict=True):
+            found = process_tagger().find(
+                [text[s:e] for s, e in part],
+                in_context=self.profile.keep_public_bodies,
+                least=least,
+                kinds=self._kinds,
+            )
+            for (start, _), findings in zip(part, found, strict=True):
                 for f in findings:
                     yield Finding(f.start + start, f.end + start, f.type, f.score, f.rule)
 

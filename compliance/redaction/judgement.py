@@ -16,18 +16,20 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import phrases, word_set
 from compliance.redaction.institutions import find_institutions
-from compliance.redaction.names import find_names, find_unexplained
-from compliance.redaction.places import find_countries, find_towns, is_about_proceedings
+from compliance.redaction.names import find_names
+from compliance.redaction.places import find_countries, find_towns, is_about_a_case, is_about_proceedings
 from compliance.redaction.profile import Profile
 from compliance.redaction.public_codes import is_public_code
 from compliance.redaction.quantities import spelled_number
 from compliance.redaction.rules import words
+from compliance.redaction.tagger import PUBLIC
 from compliance.redaction.vocabulary import is_word
 from compliance.redaction.written_dates import year_of
 
@@ -60,7 +62,10 @@ _CONTRACT_ROLES = frozenset(
 )  # fmt: skip
 # Types whose rules see their own surroundings; a code is never taken for one of them.
 _NEVER_CODES = frozenset({"PERSON", "MONEY", "TIME", "AGE", "DATE", "NATIONALITY", "PROFESSION", "EMAIL", "URL"})
-_NAME_TYPES = {"PERSON", "LOCATION", "STATE", "ADDRESS"}
+_NAMES = frozenset(["PERSON", "LOCATION", "ADDRESS", "ORGANIZATION"])
+# From here on the tagger is believed even of a dictionary word.
+_SURE = 0.9
+_ACRONYM_CHARS = 6
 
 
 class Judge:
@@ -73,21 +78,20 @@ class Judge:
     def keep(self, findings: Iterable[Finding], text: str) -> Iterator[Finding]:
         """Drop what is off, too doubtful or kept by the profile, before overlaps are resolved."""
         allowed = [match.span() for match in self._allow.finditer(text)] if self._allow else []
-        has_capitals = any(map(str.isupper, text))
         masks_countries = self._is_outside_proceedings(text)
+        reads_context = self._profile.keep_public_bodies and is_about_a_case(text)
         for finding in findings:
-            if has_capitals and finding.rule.startswith("tagger."):
-                shorter = _without_common_words(finding, text)
-                if shorter is None:
-                    continue
-                finding = shorter
-            kind = "LOCATION" if finding.type == "STATE" else finding.type
+            if finding.rule.startswith("tagger.") and _is_groundless(finding, text):
+                continue
+            kind = finding.type
             policy = self._profile.entities.get(kind)
             if policy is None or not policy.on or finding.score < policy.threshold:
                 continue
             value = text[finding.start : finding.end].strip()
             if any(start <= finding.start and finding.end <= end for start, end in allowed) or (
-                not masks_countries and self._is_kept(kind, value, policy.options)
+                not masks_countries
+                and not (reads_context and finding.rule.startswith("tagger."))
+                and self._is_kept(kind, value, policy.options)
             ):
                 continue
             if kind in ("PERSON", "ORGANIZATION") and _is_contract_role(value):
@@ -98,11 +102,7 @@ class Judge:
                 value, text[finding.end : finding.end + 24]
             ):
                 continue
-            yield (
-                finding
-                if kind == finding.type
-                else Finding(finding.start, finding.end, kind, finding.score, finding.rule)
-            )
+            yield finding
 
     def proper_nouns(self, text: str) -> Iterator[Finding]:
         """Further names by their capital letters, for profiles that ask for it."""
@@ -112,14 +112,10 @@ class Judge:
             yield from find_institutions(text)
             if self._is_outside_proceedings(text):
                 yield from find_countries(text)
-            yield from find_unexplained(text)
 
     def finish(self, findings: Iterable[Finding], text: str) -> list[Finding]:
         """Drop what the options keep, after overlaps are resolved."""
-        listed = list(findings)
-        return [
-            f for i, f in enumerate(listed) if not self._is_exempt(f, text) and not _is_lone_number(listed, i, text)
-        ]
+        return [f for f in findings if not self._is_exempt(f, text)]
 
     def _is_outside_proceedings(self, text: str) -> bool:
         """Whether the profile keeps countries in the papers of a case or a contract only, and this text is neither."""
@@ -155,6 +151,31 @@ class Judge:
         return False
 
 
+def _is_groundless(finding: Finding, text: str) -> bool:
+    """Whether a form speaks against what the tagger says: a code without a digit, a date without a letter, a bare word.
+
+    Dates in digits and codes have forms that the rules know; a dictionary word, and an acronym among small letters
+    ("ISIN"), is a name only if it is known as one as well.
+    """
+    value = text[finding.start : finding.end]
+    if finding.type == "OTHER_ID":
+        return not any(map(str.isdecimal, value)) and not any(mark in value for mark in "@./")
+    if finding.type == "DATE":
+        return not any(map(str.isalpha, value))
+    if finding.type not in _NAMES:
+        return False
+    low = value.lower().removesuffix("'s").removesuffix("’s").strip(".,'’")
+    is_acronym = finding.type == "PERSON" and value.isupper() and 1 < len(low) <= _ACRONYM_CHARS and not text.isupper()
+    is_plain = is_acronym or (finding.score < _SURE and is_word(low))
+    return is_plain and not any(low in known for known in _known_names())
+
+
+@cache
+def _known_names() -> tuple[frozenset[str], ...]:
+    lists = (phrases("cities"), phrases("places"), phrases("towns"), phrases("countries"))
+    return (word_set("given_names"), word_set("surnames"), *lists)
+
+
 def _is_contract_role(value: str) -> bool:
     """Whether a name is nothing but a role or a part of a contract: "Receiving Party", "RECIPIENT"."""
     words = re.findall(r"[\w-]+", value.lower().replace("’s", "").replace("'s", ""))
@@ -173,61 +194,29 @@ def _is_medical(value: str, after: str) -> bool:
     )
 
 
-def _without_common_words(finding: Finding, text: str) -> Finding | None:
-    """Cut lower-case parts off a name that the tagger found in a text that knows capitals; None if nothing is left."""
-    if finding.type not in _NAME_TYPES:
-        return finding
-    if finding.type == "ADDRESS" and any(map(str.isdecimal, text[finding.start : finding.end])):
-        return finding
-    parts = list(re.finditer(r"\S+", text[finding.start : finding.end]))
-    while parts and _is_common(parts[-1][0]):
-        parts.pop()
-    while parts and _is_common(parts[0][0]):
-        parts.pop(0)
-    if not parts or _is_ordinary([word[0] for word in parts], finding, text):
-        return None
-    return replace(finding, start=finding.start + parts[0].start(), end=finding.start + parts[-1].end())
+# Rules that know a form but not whether it singles anybody out; there the tagger, which reads the context, decides.
+_BY_FORM = frozenset(
+    [
+        "institution.named", "institution.acronym", "institution.partners", "place.said", "place.listed", "place.town",
+        "person.nationality", "person.profession", "person.people", "place.country",
+    ]
+)  # fmt: skip
 
 
-def _is_ordinary(parts: list[str], finding: Finding, text: str) -> bool:
-    """Whether words that the tagger took for a name are ordinary ones that only stand with a capital here."""
-    if not all(map(_is_vocabulary, parts)):
-        return False
-    lows = {word.lower().strip(".,'’") for word in parts}
-    if len(parts) > 1:
-        return finding.score < 0.9 or lows <= word_set("clinical_terms") | word_set("institutions")
-    before = text[: finding.start].rstrip()
-    begins = not before or before[-1] in '.!?:;"“”' or "\n" in text[len(before) : finding.start]
-    return begins or finding.score < 0.9 or bool(lows & (word_set("clinical_terms") | word_set("institutions")))
+def without_public(findings: Sequence[Finding], tagged: Sequence[Finding]) -> list[Finding]:
+    """Drop what was found by its form alone where the tagger holds most of its words to be public.
 
-
-def _is_vocabulary(word: str) -> bool:
-    """Whether a capitalised word is a dictionary word, an institution's, or a drug's, and no known name or town."""
-    low = word.lower().removesuffix("'s").removesuffix("’s").strip(".,'’")
-    if low in word_set("clinical_terms") or low in word_set("institutions"):
-        return True
-    known = (
-        low in word_set("given_names")
-        or low in word_set("surnames")
-        or low in phrases("cities")
-        or low in phrases("places")
-    )
-    return not known and is_word(low)
-
-
-def _is_common(word: str) -> bool:
-    return word.islower() and word.strip(".,'’") not in word_set("given_names")
-
-
-def _is_lone_number(findings: list[Finding], index: int, text: str) -> bool:
-    """Whether the tagger took a number for a part of an address although no other part stands near."""
-    finding = findings[index]
-    if finding.type not in ("ADDRESS", "ZIP") or not finding.rule.startswith("tagger."):
-        return False
-    if any(map(str.isalpha, text[finding.start : finding.end])) and finding.type == "ADDRESS":
-        return False
-    near = (findings[i] for i in (index - 1, index + 1) if 0 <= i < len(findings))
-    return not any(
-        f.type in ("ADDRESS", "LOCATION", "ZIP") and max(f.start - finding.end, finding.start - f.end) <= 24
-        for f in near
-    )
+    Args:
+        findings: of the rules.
+        tagged: of the tagger, with its ``PUBLIC`` words.
+    """
+    public = sorted(f for f in tagged if f.type == PUBLIC)
+    starts = [f.start for f in public]
+    kept = []
+    for finding in findings:
+        if finding.rule in _BY_FORM:
+            inside = public[bisect_left(starts, finding.start) : bisect_left(starts, finding.end)]
+            if 2 * sum(f.end - f.start for f in inside) > finding.end - finding.start:
+                continue
+        kept.append(finding)
+    return kept

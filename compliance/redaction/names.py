@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import phrases, word_set
@@ -26,7 +25,6 @@ _PART = rf"[{_C}](?:{_LETTER}|['’‑-](?=[^\W\d_])){{1,24}}"
 _RUN = re.compile(
     rf"(?<![\w@./’'-])(?P<first>{_PART})(?:[ ](?:[{_C}]\.?[ ]){{0,2}}(?:(?:van|von|de|del|della|der|den|di|da|do|dos|la|le|el|al|bin|ibn|af|av|zu)[ ]){{0,2}}{_PART}){{1,3}}(?![\w@])"
 )
-_SINGLE = re.compile(rf"(?<![\w@./’'-]){_PART}(?![\w@])")
 _WORD = re.compile(rf"{_LETTER}(?:{_LETTER}|['’‑-](?=[^\W\d_]))*")
 _PARTICLES = frozenset(
     [
@@ -61,38 +59,6 @@ def find_names(text: str) -> Iterator[Finding]:
         score = _score([w[2] for w in full])
         if score:
             yield Finding(start, end, "PERSON", score, "name.given" if score > 0.6 else "name.unknown")
-
-
-def find_unexplained(text: str) -> Iterator[Finding]:
-    """Yield capitalised words that no dictionary knows, for profiles that would rather mask a brand than leave a name (score 0.5).
-
-    Args:
-        text: a folded view; one mostly in capitals yields nothing.
-    """
-    letters = sum(map(str.isalpha, text))
-    if letters == 0 or sum(map(str.isupper, text)) > letters / 2:
-        return
-    for match in _SINGLE.finditer(text):
-        low = match[0].lower().removesuffix("'s").removesuffix("’s")
-        if len(low) < 4 or match[0].isupper() or is_word(low) or any(low in known for known in _kept()):
-            continue
-        # A bracketed translation ("Verfassungsgerichtshof") and a word broken at a line end ("Agree-ment") are no names.
-        if text[match.start() - 1 : match.start()] == "(" or is_word(low.replace("-", "")):
-            continue
-        yield Finding(match.start(), match.start() + len(low), "ORGANIZATION", 0.5, "name.unexplained")
-
-
-@cache
-def _kept() -> tuple[frozenset[str], ...]:
-    parts = frozenset(word for country in phrases("countries") for word in country.split())
-    return (
-        parts,
-        word_set("nationalities"),
-        word_set("institutions"),
-        word_set("clinical_terms"),
-        word_set("titles"),
-        _NOT_PEOPLE,
-    )
 
 
 def _score(words: list[str]) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-MAX_CHARS = 320
+MAX_CHARS = 480
 _CUT = re.compile(r"\n+|(?<=[.!?;])\s+(?=[A-Z\"“(\d])")
 
 

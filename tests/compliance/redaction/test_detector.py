@@ -124,7 +124,7 @@ def test_a_spent_time_budget_is_an_error_not_a_partial_result(monkeypatch: pytes
 
 
 def test_a_failing_tagger_is_an_error_without_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Tagger, passages: object) -> object:
+    def fail(self: Tagger, passages: object, **_: object) -> object:
         raise RuntimeError(f"cannot read {passages}")
 
     monkeypatch.setattr(Tagger, "find", fail)
@@ -135,7 +135,7 @@ def test_a_failing_tagger_is_an_error_without_the_text(monkeypatch: pytest.Monke
 
 
 def test_missing_weights_are_an_error(tmp_path: object) -> None:
-    with pytest.raises(RedactionError, match="does not load"):
+    with pytest.raises(RedactionError, match="not readable"):
         Tagger(tmp_path)  # type: ignore[arg-type]
 
 
