@@ -25,6 +25,7 @@ from compliance.redaction.dates import AGES, AMOUNTS, DATES
 from compliance.redaction.errors import RedactionError
 from compliance.redaction.facilities import FACILITIES
 from compliance.redaction.finding import Finding
+from compliance.redaction.growing import grown
 from compliance.redaction.identifiers import IDENTIFIERS, find_labelled
 from compliance.redaction.judgement import Judge, without_public
 from compliance.redaction.memory import recall
@@ -142,9 +143,10 @@ class Detector:
                 for f in findings:
                     yield Finding(f.start + start, f.end + start, f.type, f.score, f.rule)
 
-    @staticmethod
-    def _completed(findings: list[Finding], text: str) -> list[Finding]:
+    def _completed(self, findings: list[Finding], text: str) -> list[Finding]:
         """Addresses grow over what follows them; what they swallow becomes part of them."""
+        if self.profile.keep_public_bodies and is_about_a_case(text):
+            findings = merge([grown(f, text) for f in findings], text, self._yielding)
         if not any(f.type == "ADDRESS" for f in findings):
             return findings
         return merge([complete_address(f, text) if f.type == "ADDRESS" else f for f in findings], text)

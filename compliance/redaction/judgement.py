@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 from compliance.redaction.finding import Finding
@@ -62,6 +63,8 @@ _CONTRACT_ROLES = frozenset(
 )  # fmt: skip
 # Types whose rules see their own surroundings; a code is never taken for one of them.
 _NEVER_CODES = frozenset({"PERSON", "MONEY", "TIME", "AGE", "DATE", "NATIONALITY", "PROFESSION", "EMAIL", "URL"})
+# "6/10" is a score as often as a day.
+_FRACTION = re.compile(r"\d{1,2}(?:/\d{0,2})?")
 _NAMES = frozenset(["PERSON", "LOCATION", "ADDRESS", "ORGANIZATION"])
 # From here on the tagger is believed even of a dictionary word.
 _SURE = 0.9
@@ -79,10 +82,14 @@ class Judge:
         """Drop what is off, too doubtful or kept by the profile, before overlaps are resolved."""
         allowed = [match.span() for match in self._allow.finditer(text)] if self._allow else []
         masks_countries = self._is_outside_proceedings(text)
+        has_capitals = any(map(str.isupper, text))
         reads_context = self._profile.keep_public_bodies and is_about_a_case(text)
         for finding in findings:
-            if finding.rule.startswith("tagger.") and _is_groundless(finding, text):
-                continue
+            if finding.rule.startswith("tagger."):
+                shorter = _without_small_words(finding, text, has_capitals)
+                if shorter is None or _is_groundless(shorter, text):
+                    continue
+                finding = shorter
             kind = finding.type
             policy = self._profile.entities.get(kind)
             if policy is None or not policy.on or finding.score < policy.threshold:
@@ -151,17 +158,39 @@ class Judge:
         return False
 
 
-def _is_groundless(finding: Finding, text: str) -> bool:
-    """Whether a form speaks against what the tagger says: a code without a digit, a date without a letter, a bare word.
+def _without_small_words(finding: Finding, text: str, has_capitals: bool) -> Finding | None:
+    """A person's or a place's name without the ordinary small words at its edges; None if it has no others.
 
-    Dates in digits and codes have forms that the rules know; a dictionary word, and an acronym among small letters
+    Only in a text that knows capitals; "early Yefremova" is one name there, "harburg" stays one.
+    """
+    if finding.type not in ("PERSON", "LOCATION") or not has_capitals:
+        return finding
+    parts = list(re.finditer(r"\S+", text[finding.start : finding.end]))
+    while parts and _is_small(parts[0][0]):
+        parts.pop(0)
+    while parts and _is_small(parts[-1][0]):
+        parts.pop()
+    if not parts:
+        return None
+    return replace(finding, start=finding.start + parts[0].start(), end=finding.start + parts[-1].end())
+
+
+def _is_small(word: str) -> bool:
+    low = word.strip(".,'’")
+    return word.islower() and is_word(low) and not any(low in known for known in _known_names())
+
+
+def _is_groundless(finding: Finding, text: str) -> bool:
+    """Whether a form speaks against what the tagger says: a code without a digit, a date that is a bare number, a bare word.
+
+    Days in digits and codes have forms that the rules know; a dictionary word, and an acronym among small letters
     ("ISIN"), is a name only if it is known as one as well.
     """
     value = text[finding.start : finding.end]
     if finding.type == "OTHER_ID":
         return not any(map(str.isdecimal, value)) and not any(mark in value for mark in "@./")
     if finding.type == "DATE":
-        return not any(map(str.isalpha, value))
+        return _FRACTION.fullmatch(value) is not None
     if finding.type not in _NAMES:
         return False
     low = value.lower().removesuffix("'s").removesuffix("’s").strip(".,'’")

@@ -34,6 +34,9 @@ _COMMON = frozenset(
         "von", "de", "der", "den", "la", "le", "del", "da", "do", "al", "el", "bin", "ben",
     ]
 )  # fmt: skip
+# From these scores on a finding is looked for elsewhere; a doubtful one of the tagger would be wrong many times over.
+_SURE = 0.6
+_SURE_TAGGED = 0.75
 _TERMS = {"ORGANIZATION", "LOCATION", "CASE_NUMBER", "ADDRESS", "PHONE", "EMAIL", "MRN", "ACCOUNT", "OTHER_ID"}
 
 
@@ -59,7 +62,7 @@ def recall(findings: Sequence[Finding], text: str) -> Iterator[Finding]:
                 terms.setdefault(term, ("PERSON", min(finding.score, 0.85)))
         elif (
             finding.type in _TERMS
-            and finding.score >= 0.6
+            and finding.score >= (_SURE_TAGGED if finding.rule.startswith("tagger.") else _SURE)
             and len(value) >= 4
             and "\n" not in value
             and _is_telling(finding.type, value)
