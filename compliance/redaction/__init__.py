@@ -17,6 +17,7 @@ from compliance.redaction.finding import Finding
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import EntityPolicy, Profile, available_profiles, load_profile
 from compliance.redaction.redactor import Applied, Redacted, Redactor, privileged_passages, redact
+from compliance.redaction.subjects import detect_subject
 
 __all__ = [
     "Applied",
@@ -30,6 +31,7 @@ __all__ = [
     "RedactionError",
     "Redactor",
     "available_profiles",
+    "detect_subject",
     "load_profile",
     "privileged_passages",
     "redact",

@@ -24,6 +24,7 @@ from compliance.redaction.keyed import Keyed
 from compliance.redaction.operators import Operators
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import Profile
+from compliance.redaction.subjects import detect_subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,19 @@ class Redactor:
         """Detect and replace; ``subject`` overrides the one given at construction. Errors as ``Detector.detect`` and
         ``redact``."""
         return self._redacted(text, self.detector.detect(text), subject)
+
+    def redact_subject(self, texts: Sequence[str], subject: str) -> list[Redacted]:
+        """Redact all documents of one subject together: what one gives away is replaced in all, by the same surrogates.
+
+        Args:
+            texts: the documents.
+            subject: opaque id of the person.
+
+        Raises:
+            RedactionError: as ``Detector.detect``; none of the documents counts then.
+        """
+        found = detect_subject(self.detector, texts)
+        return [self._redacted(text, findings, subject) for text, findings in zip(texts, found, strict=True)]
 
     def _redacted(self, text: str, found: list[Finding], subject: str | None) -> Redacted:
         made = redact(text, found, profile=self._profile, key=self._key, subject=subject or self._subject)

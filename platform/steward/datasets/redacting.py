@@ -17,7 +17,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from compliance.redaction import Detector, Profile, RedactionError, load_profile, redact
+from compliance.redaction import Detector, Finding, Profile, RedactionError, detect_subject, load_profile, redact
 from domains.packs import load_pack
 from steward.audit.actor import Actor
 from steward.datasets import actions
@@ -117,15 +117,36 @@ def _redact_batch(profile_name: str, key: bytes, batch: list[Texts]) -> list[Red
     if _detector is None or _detector.profile.name != profile_name:
         _load(profile_name)
     assert _detector is not None
-    return [_redact_texts(_detector, _detector.profile, key, subject, texts) for subject, texts in batch]
+    detector, profile = _detector, _detector.profile
+    return [
+        _redact_texts(profile, key, subject, texts, found)
+        for (subject, texts), found in zip(batch, _found(detector, batch), strict=True)
+    ]
+
+
+def _found(detector: Detector, batch: list[Texts]) -> list[list[list[Finding]]]:
+    """Findings of every text of every record; what one text of a subject gives away is found in all of the batch.
+
+    A batch begins behind the last stored ordinal and has a fixed size, so a restarted run sees the same batches.
+    """
+    places: dict[str, list[tuple[int, int]]] = {}
+    found: list[list[list[Finding]]] = [[[] for _ in texts] for _, texts in batch]
+    for record, (subject, texts) in enumerate(batch):
+        places.setdefault(subject, []).extend((record, i) for i, (_, is_label) in enumerate(texts) if not is_label)
+    for own in places.values():
+        for (record, i), findings in zip(
+            own, detect_subject(detector, [batch[r][1][j][0] for r, j in own]), strict=True
+        ):
+            found[record][i] = findings
+    return found
 
 
 def _redact_texts(
-    detector: Detector, profile: Profile, key: bytes, subject: str, texts: list[tuple[str, bool]]
+    profile: Profile, key: bytes, subject: str, texts: list[tuple[str, bool]], found: list[list[Finding]]
 ) -> RedactedTexts:
     outcomes = [
-        redact(text, [] if is_label else detector.detect(text), profile=profile, key=key, subject=subject)
-        for text, is_label in texts
+        redact(text, findings, profile=profile, key=key, subject=subject)
+        for (text, _), findings in zip(texts, found, strict=True)
     ]
     findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
     scores = [finding["score"] for each in findings for finding in each]
