@@ -32,7 +32,7 @@ _UNIT = (
 )
 _W = r"[A-ZÀ-ÞŁŚŻŠŽČŘĐİŐŰ][\w'’.-]{0,24}"
 _STEM = "[A-ZÀ-ÞŁŚŻŠŽČŘĐİŐŰ][\\w'’.-]"
-_GAP = r"[ \t]*(?:,|\n|[ \t])[ \t\n,]{0,4}"
+_GAP = r"[ \t]{0,8}(?:,|\n|[ \t])[ \t\n,]{0,4}"
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _POST = r"(?:\d{5}(?:-\d{4})?|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d|\d{3} \d{2}|\d{4}(?: [A-Z]{2})?|[A-Z]-\d{4,5}|\d{2}-\d{3}|\d{5}-\d{3})"
 # town, region, postcode, country behind a street; every part optional, in the orders of the US and of Europe

@@ -80,7 +80,7 @@ FACILITIES: tuple[Rule, ...] = (
         "facility.described",
         "ORGANIZATION",
         re.compile(
-            rf"(?:^|(?<=[.!?\n] ))(?P<v>{_W}(?: (?:and |And |of |& )?{_W}){{0,3}}) is an? (?:[\w-]+ ){{0,3}}?(?:company|agency|firm|startup|multinational|bank|manufacturer|retailer|corporation|charity|consultancy|brokerage|brewery|publisher)\b",
+            rf"(?:^|(?<=[.!?\n] ))(?P<v>{_W}(?: (?:and |And |of |& )?{_W}){{0,3}}) is an? (?:[\w-]{{1,30}} ){{0,3}}?(?:company|agency|firm|startup|multinational|bank|manufacturer|retailer|corporation|charity|consultancy|brokerage|brewery|publisher)\b",
             re.M,
         ),
         0.65,

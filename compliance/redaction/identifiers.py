@@ -51,7 +51,7 @@ IDENTIFIERS: tuple[Rule, ...] = (
     Rule("npi", "NPI", re.compile(r"(?<![\w.,-])[12]\d{9}(?![\w-]|\.\d)"), 0.45, check=check.npi, context=words("npi", "provider", "dr", "md"), needs="0"),
     Rule("dea", "DEA", re.compile(r"\b[ABCDEFGHJKLMPRSTUX][A-Z9]\d{7}\b"), 0.8, check=check.dea, needs="0", starts="code"),
     Rule("routing", "ROUTING", re.compile(r"(?<![\w.,$-])\d{9}(?![\w-]|\.\d)"), 0.3, check=check.aba, context=words("routing", "aba", "rtn", "wire", "ach"), needs="0"),
-    Rule("vin", "VEHICLE", re.compile(r"\b(?=[A-Z0-9]*\d)[A-HJ-NPR-Z0-9]{17}\b"), 0.9, check=check.vin, needs="0", starts="code"),
+    Rule("vin", "VEHICLE", re.compile(r"\b(?=[A-Z0-9]{0,16}\d)[A-HJ-NPR-Z0-9]{17}\b"), 0.9, check=check.vin, needs="0", starts="code"),
     *COUNTRIES,
     Rule(
         "phone.international",

@@ -80,12 +80,12 @@ any_of=(" dot ", "(dot", "[dot", "{dot", "<dot", "(at", "[at", "{at", "<at", "( 
         ),
         0.8,
         needs=".", near=re.compile(r"\.(?:jpe?g|png|heic|heif|webp|tiff?|bmp|dcm|gif|avif|raw|cr2|nef)\b", re.I), reach=90),
-    Rule("photo.label", "PHOTO", re.compile(r"\b(?:photo(?:graph)?|picture|portrait|headshot|mug ?shot|image|selfie)s?[ ](?:file|id|no\.?|number|ref(?:erence)?|#)[ :=#]{0,3}(?P<v>(?=[\w-]*\d)[A-Za-z0-9][\w-]{3,40})(?!\.\w)", re.I), 0.75, needs="0"),
+    Rule("photo.label", "PHOTO", re.compile(r"\b(?:photo(?:graph)?|picture|portrait|headshot|mug ?shot|image|selfie)s?[ ](?:file|id|no\.?|number|ref(?:erence)?|#)[ :=#]{0,3}(?P<v>(?=[\w-]{0,40}\d)[A-Za-z0-9][\w-]{3,40})(?!\.\w)", re.I), 0.75, needs="0"),
     Rule(
         "biometric.label",
         "BIOMETRIC",
         re.compile(
-            rf"\b(?:(?:finger|thumb|voice|palm|foot|ear|face)[ -]?prints?\b(?:[ ]{_RECORD}){{0,3}}|{_BODY_PART}(?:[ ]{_RECORD}){{1,3}})(?:[ ]is)?[ :=#(]{{1,3}}(?P<v>(?=[\w./-]*\d)[A-Za-z0-9](?:[\w/-]|\.(?=\w)){{3,80}})",
+            rf"\b(?:(?:finger|thumb|voice|palm|foot|ear|face)[ -]?prints?\b(?:[ ]{_RECORD}){{0,3}}|{_BODY_PART}(?:[ ]{_RECORD}){{1,3}})(?:[ ]is)?[ :=#(]{{1,3}}(?P<v>(?=[\w./-]{0,80}\d)[A-Za-z0-9](?:[\w/-]|\.(?=\w)){{3,80}})",
             re.I,
         ),
         0.85,

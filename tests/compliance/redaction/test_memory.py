@@ -1,4 +1,4 @@
-"""What was found once is found again, also in the subject's other documents; words that are names too are told apart."""
+"""What was found once is found again, also in the subject's other documents; names that are words are told apart."""
 
 from __future__ import annotations
 
