@@ -85,7 +85,7 @@ any_of=(" dot ", "(dot", "[dot", "{dot", "<dot", "(at", "[at", "{at", "<at", "( 
         "biometric.label",
         "BIOMETRIC",
         re.compile(
-            rf"\b(?:(?:finger|thumb|voice|palm|foot|ear|face)[ -]?prints?\b(?:[ ]{_RECORD}){{0,3}}|{_BODY_PART}(?:[ ]{_RECORD}){{1,3}})(?:[ ]is)?[ :=#(]{{1,3}}(?P<v>(?=[\w./-]{0,80}\d)[A-Za-z0-9](?:[\w/-]|\.(?=\w)){{3,80}})",
+            rf"\b(?:(?:finger|thumb|voice|palm|foot|ear|face)[ -]?prints?\b(?:[ ]{_RECORD}){{0,3}}|{_BODY_PART}(?:[ ]{_RECORD}){{1,3}})(?:[ ]is)?[ :=#(]{{1,3}}(?P<v>(?=[\w./-]{{0,80}}\d)[A-Za-z0-9](?:[\w/-]|\.(?=\w)){{3,80}})",
             re.I,
         ),
         0.85,

@@ -79,3 +79,9 @@ def _repetitions(pattern: str) -> list[str]:
 @pytest.mark.parametrize("rule", RULES.rules, ids=[rule.name for rule in RULES.rules])
 def test_every_repetition_has_an_upper_end_so_that_one_try_has_a_bounded_cost(rule: Rule) -> None:
     assert _repetitions(rule.pattern.pattern) == []
+
+
+@pytest.mark.parametrize("rule", RULES.rules, ids=[rule.name for rule in RULES.rules])
+def test_no_repetition_was_swallowed_by_the_string_it_was_written_in(rule: Rule) -> None:
+    # In an f-string {1,3} becomes the text "(1, 3)", and the rule never matches again.
+    assert re.search(r"\(\d+, \d+\)", rule.pattern.pattern) is None
