@@ -120,6 +120,14 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
 
         validate(spec, keys, speak, stop)
         return
+    if arguments.command == "serve":
+        # Without the folder's lock: serving writes nothing there, and a model may be judged while somebody tries it.
+        from trainers.evaluation import open_bench
+        from trainers.serving import Server
+
+        bench = open_bench(spec, keys, arguments.out, is_for_loss=False)
+        Server(spec, bench, arguments.socket, arguments.idle_seconds, speak, stop).run(stdin)
+        return
     with only_one(arguments.out):
         if arguments.command == "evaluate":
             from trainers.evaluation import Question, evaluate
@@ -128,12 +136,6 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
                 raise TrainerError("usage", "--max-new-tokens and --limit must be at least 1", "see --help")
             question = Question(arguments.metric, arguments.max_new_tokens, arguments.limit)
             evaluate(spec, keys, arguments.out, question, speak, stop)
-        elif arguments.command == "serve":
-            from trainers.evaluation import open_bench
-            from trainers.serving import Server
-
-            bench = open_bench(spec, keys, arguments.out, is_for_loss=False)
-            Server(spec, bench, arguments.socket, arguments.idle_seconds, speak, stop).run(stdin)
         elif arguments.command == "export":
             from trainers.export import export
 

@@ -1,10 +1,12 @@
 """The evaluation job: base and tuned on the held-out records, then the gates.
 
-Guarantees that a killed job can run again from the start, and that the test shard and its key are destroyed at the
-end. Scores come as events; texts stay sealed.
+Guarantees that a killed job can run again from the start, and that the test shards and their keys are destroyed at the
+end, those of a killed try included. Scores come as events; texts stay sealed.
 """
 
+import contextlib
 import subprocess
+import time
 from pathlib import Path
 
 from django.conf import settings
@@ -23,9 +25,14 @@ from steward.runs.specs import build_spec, output_context, run_folder, write_spe
 from steward.trainer_process import trainer_command, trainer_environment
 from steward.vault.keys import make_key, open_key
 from steward.vault.models import DataKey, KeyLevel, SealedObject
+from steward.vault.objects import destroy_with_key
 from trainers import events
 
 WORKER = Actor.system("worker")
+MAX_STARTS = 4
+PAUSE_SECONDS = 5.0
+# Source: trainers.process, what a trainer says when another one works in its folder.
+FOLDER_BUSY = "output.busy"
 
 
 class TrainerFailed(Exception):
@@ -40,7 +47,6 @@ def evaluate(evaluation_id: str) -> Evaluation:
     """Carries out an evaluation and its gates; does nothing if it is over."""
     evaluation = _load(evaluation_id)
     if evaluation.state == EvaluationState.RUNNING:
-        key: DataKey | None = None
         try:
             key, spec = _prepare(evaluation)
             finished = _run_trainer(evaluation, key, spec)
@@ -52,11 +58,11 @@ def evaluate(evaluation_id: str) -> Evaluation:
                 key=key,
             )
         except (TrainerFailed, UserError, VaultError, OSError) as error:
-            return _fail(evaluation, getattr(error, "code", type(error).__name__), str(error), key)
+            return _fail(evaluation, getattr(error, "code", type(error).__name__), str(error))
         except CONNECTION_LOST:
             raise
         except Exception as error:
-            _fail(evaluation, type(error).__name__, unforeseen(error), key)
+            _fail(evaluation, type(error).__name__, unforeseen(error))
             raise
     evaluation = _load(evaluation_id)
     if evaluation.state == EvaluationState.DONE and not evaluation.gate_results.exists():
@@ -64,13 +70,15 @@ def evaluate(evaluation_id: str) -> Evaluation:
     return evaluation
 
 
-def _fail(evaluation: Evaluation, code: str, message: str, key: DataKey | None) -> Evaluation:
+def _fail(evaluation: Evaluation, code: str, message: str) -> Evaluation:
+    key = evaluation.test_key
     return actions.fail_evaluation(actor=WORKER, evaluation=evaluation, code=code, message=message, key=key)
 
 
 def _load(evaluation_id: str) -> Evaluation:
     return Evaluation.objects.select_related(
         "workspace",
+        "test_key",
         "predictions__key",
         "model_version__adapter__key",
         "model_version__fine_tune__dataset_version__dataset__key",
@@ -80,14 +88,18 @@ def _load(evaluation_id: str) -> Evaluation:
 
 
 def _prepare(evaluation: Evaluation) -> tuple[DataKey, Path]:
-    """Seals the test records under a fresh key and writes the spec."""
+    """Seals the test records under a fresh key, destroys those of an earlier try, and writes the spec."""
     fine_tune = evaluation.model_version.fine_tune
     version = fine_tune.dataset_version
     workflow = workflow_for(evaluation.workspace.domain, fine_tune.workflow)
     with transaction.atomic():
+        if evaluation.test_key is not None and evaluation.test_key.wrapped is not None:
+            destroy_with_key(evaluation.test_key)  # of a worker that was killed
         key = make_key(evaluation.workspace, KeyLevel.RUN, version.dataset.key)
         shard = write_shard(version, workflow, Split.TEST, key)
         shard.sealed.save(force_insert=True)
+        evaluation.test_key = key
+        evaluation.save(update_fields=["test_key"])
     if not shard.records:
         raise TrainerFailed("split_empty", "The version has no readable held-out records; there is nothing to test on.")
     test = shard.sealed
@@ -97,10 +109,31 @@ def _prepare(evaluation: Evaluation) -> tuple[DataKey, Path]:
 
 
 def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.EvaluateFinished:
+    """Scores out of a trainer process. One that is killed is started again; so is one that found the run's folder held
+    by the trainer of a killed worker, which ends as soon as it notices that nobody listens.
+
+    Raises:
+        TrainerFailed: it said why it cannot, or was killed again and again.
+    """
+    for _ in range(MAX_STARTS):
+        ended = _ask_trainer(evaluation, key, spec)
+        if isinstance(ended, events.EvaluateFinished):
+            return ended
+        if isinstance(ended, events.RunFailed) and ended.code != FOLDER_BUSY:
+            raise TrainerFailed(ended.code, f"{ended.message} {ended.hint}")
+        time.sleep(PAUSE_SECONDS)
+    raise TrainerFailed(
+        "trainer_killed", "The evaluating process was killed again and again; is there enough memory? Ask again."
+    )
+
+
+def _ask_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Event | None:
+    """The last event of one evaluating process; None if it said nothing."""
     fine_tune = evaluation.model_version.fine_tune
     workflow = workflow_for(evaluation.workspace.domain, fine_tune.workflow)
     command = trainer_command("evaluate", "--spec", str(spec), "--out", str(run_folder(fine_tune)))
     command += ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
+    ended: events.Event | None = None
     with (
         open(run_folder(fine_tune) / "trainer.log", "ab") as log,
         subprocess.Popen(
@@ -114,19 +147,15 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eva
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(key_line(open_key(key), open_key(evaluation.model_version.adapter.key)))
-        process.stdin.close()
-        ended: events.Event | None = None
+        with contextlib.suppress(BrokenPipeError):  # it ended at once; its last event says why
+            process.stdin.write(key_line(open_key(key), open_key(evaluation.model_version.adapter.key)))
+            process.stdin.close()
         for line in process.stdout:
             event = events.decode(line.decode())
             if isinstance(event, events.EvaluateProgress):
                 _note_progress(evaluation, event)
             ended = event
-    if isinstance(ended, events.EvaluateFinished):
-        return ended
-    if isinstance(ended, events.RunFailed):
-        raise TrainerFailed(ended.code, f"{ended.message} {ended.hint}")
-    raise TrainerFailed("trainer_killed", "The evaluating process was killed. Ask for the evaluation again.")
+    return ended
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

@@ -7,7 +7,7 @@ from django.db import models
 
 from steward.accounts.models import Workspace
 from steward.runs.models import ModelVersion
-from steward.vault.models import SealedObject
+from steward.vault.models import DataKey, SealedObject
 
 
 class EvaluationState(models.TextChoices):
@@ -39,6 +39,13 @@ class Evaluation(models.Model):
     base_loss = models.FloatField(null=True)
     tuned_loss = models.FloatField(null=True)
     scores = models.JSONField(default=dict, help_text="Record ids with both scores; no text.")
+    test_key = models.ForeignKey(
+        DataKey,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="What the test shard is sealed with, until the end.",
+    )
     predictions = models.ForeignKey(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
     failure = models.CharField(max_length=600, blank=True)
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)

@@ -10,7 +10,8 @@ from procrastinate.contrib.django import app
 STALLED_AFTER_SECONDS = 30.0
 
 
-@app.periodic(cron="*/20 * * * * *")
+# Six fields: croniter reads the last as seconds.
+@app.periodic(cron="* * * * * */20")
 @app.task(name="operations.retry_stalled_jobs", queueing_lock="operations.retry_stalled_jobs", pass_context=True)
 async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
     """Hands jobs of workers without a heartbeat to the living ones."""

@@ -31,7 +31,10 @@ class Told:
     def bar(self, step: str) -> Iterator[Bar]:
         """A progress bar for a step; it vanishes when the step is over. Without a terminal, nothing is drawn."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(40), TextColumn("{task.fields[note]}"))
-        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as progress:
+        is_drawn = self.console.is_terminal
+        with Progress(
+            *columns, TimeElapsedColumn(), console=self.console, transient=True, disable=not is_drawn
+        ) as progress:
             task = progress.add_task(f"{step:<14}", total=None, note="")
 
             def update(done: int, total: int, note: str) -> None:

@@ -18,7 +18,7 @@ from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs import actions
 from steward.runs.models import FineTune, Measurement, RunState
 from steward.runs.processes import ask_to_stop, collect, is_alive, key_line, start_trainer
-from steward.runs.specs import run_folder
+from steward.runs.specs import discard_checkpoint, run_folder
 from steward.trainer_process import trainer_command
 from steward.vault.keys import open_key
 from trainers import events
@@ -28,12 +28,14 @@ WORKER = Actor.system("worker")
 POLL_SECONDS = 0.5
 MAX_SILENT_DEATHS = 3
 MAX_LINE_BYTES = 8 << 20
+# Source: trainers.keys, what a trainer says when stdin ends without a key.
+NO_KEYS = "keys.missing"
 
 
 def drive(fine_tune_id: str) -> FineTune:
-    """Brings a fine-tune to its end, from wherever it is. Blocks while it trains."""
+    """Brings a fine-tune to its end, from wherever it is. Blocks while it trains. Leaves no checkpoint behind."""
     try:
-        return _drive(fine_tune_id)
+        fine_tune = _drive(fine_tune_id)
     except CONNECTION_LOST:
         raise
     except Exception as error:
@@ -42,6 +44,9 @@ def drive(fine_tune_id: str) -> FineTune:
             code = type(error).__name__
             actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=unforeseen(error))
         raise
+    if fine_tune.is_over:
+        discard_checkpoint(fine_tune)  # only now: until the end is committed, a killed worker's successor needs it
+    return fine_tune
 
 
 def _drive(fine_tune_id: str) -> FineTune:
@@ -81,16 +86,19 @@ def _load(fine_tune_id: str) -> FineTune:
 
 
 def _launch(fine_tune: FineTune) -> None:
-    """Starts a trainer and remembers it before it can have said anything."""
+    """Starts a trainer and remembers it before it can have done anything."""
     folder = run_folder(fine_tune)
     assert fine_tune.run_key is not None
     assert fine_tune.output_key is not None
     keys = key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key))
     command = trainer_command("run", "--spec", str(folder / "spec.json"), "--out", str(folder))
-    process_id, started_at = start_trainer(command, folder, keys)
-    fine_tune.process_id, fine_tune.process_started_at = process_id, started_at
-    fine_tune.attempt += 1
-    fine_tune.save(update_fields=["process_id", "process_started_at", "attempt"])
+
+    def remember(process_id: int, started_at: float) -> None:
+        fine_tune.process_id, fine_tune.process_started_at = process_id, started_at
+        fine_tune.attempt += 1
+        fine_tune.save(update_fields=["process_id", "process_started_at", "attempt"])
+
+    start_trainer(command, folder, keys, remember)
     if fine_tune.attempt > 1:
         actions.note_resumed(actor=WORKER, fine_tune=fine_tune)
 
@@ -109,7 +117,7 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
         for line in lines:
             event = events.decode(line.decode())
             _apply(fine_tune, event, measurements)
-            if isinstance(event, events.RunFinished | events.RunFailed | events.RunCancelled):
+            if _is_end(event):
                 ended = event
         Measurement.objects.bulk_create(
             measurements.values(),
@@ -132,6 +140,13 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
             update_fields=["heartbeat_at", "event_offset", "step", "steps", "tokens", "best_step", "best_loss", "facts"]
         )
     return ended
+
+
+def _is_end(event: events.Event) -> bool:
+    """Whether the run ended with this event."""
+    if isinstance(event, events.RunFailed):
+        return event.code != NO_KEYS  # its worker was killed before it could hand the keys over: another one begins
+    return isinstance(event, events.RunFinished | events.RunCancelled)
 
 
 def _whole_lines(path: Path, offset: int) -> tuple[list[bytes], int]:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -26,13 +26,15 @@ def key_line(data_key: bytes, output_key: bytes) -> bytes:
     return json.dumps({"data_key": data_key.hex(), "output_key": output_key.hex()}).encode() + b"\n"
 
 
-def start_trainer(command: Sequence[str], folder: Path, keys: bytes) -> tuple[int, float]:
+def start_trainer(command: Sequence[str], folder: Path, keys: bytes, remember: Callable[[int, float], None]) -> None:
     """Starts a trainer in a session of its own; its events are appended to `events.jsonl` in `folder`.
 
-    Returns:
-        Process id and start time (seconds since the epoch), which together name the process.
+    Args:
+        remember: stores process id and start time (seconds since the epoch), which together name the process. Called
+            before the trainer gets its keys: one that nobody remembers has none, and ends by itself.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _drop_half_line(folder / "events.jsonl")
     with open(folder / "events.jsonl", "ab") as events, open(folder / "trainer.log", "ab") as log:
         process = subprocess.Popen(
             command,
@@ -44,11 +46,20 @@ def start_trainer(command: Sequence[str], folder: Path, keys: bytes) -> tuple[in
             start_new_session=True,
         )
     assert process.stdin is not None
+    _started[process.pid] = process
+    remember(process.pid, psutil.Process(process.pid).create_time())
     with contextlib.suppress(BrokenPipeError):  # it ended at once; its events say why
         process.stdin.write(keys)
         process.stdin.close()
-    _started[process.pid] = process
-    return process.pid, psutil.Process(process.pid).create_time()
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cuts off what a trainer was saying when it was killed or the disk was full; the next one starts a new line."""
+    with contextlib.suppress(FileNotFoundError):
+        said = path.read_bytes()
+        end = said.rfind(b"\n") + 1
+        if end != len(said):
+            os.truncate(path, end)
 
 
 def is_alive(process_id: int | None, started_at: float | None) -> bool:

@@ -18,6 +18,12 @@ def run_folder(fine_tune: FineTune) -> Path:
     return Path(settings.STEWARD_RUNS, str(fine_tune.pk))
 
 
+def discard_checkpoint(fine_tune: FineTune) -> None:
+    """Removes what a trainer would have gone on from. The run is over and its key destroyed, so none ever will."""
+    for name in ("checkpoint.sealed", "checkpoint.json"):
+        (run_folder(fine_tune) / name).unlink(missing_ok=True)
+
+
 def object_spec(sealed: SealedObject) -> dict[str, Any]:
     """How the spec names a sealed object."""
     return {

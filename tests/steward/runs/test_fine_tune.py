@@ -8,19 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.conf import settings
 
 from steward.assurance import evaluating
 from steward.assurance.models import Evaluation, EvaluationState
+from steward.assurance.queueing import queue_evaluation
 from steward.assurance.reading import samples
 from steward.audit.models import OutboxEntry
-from steward.runs import actions, following
+from steward.runs import actions, following, processes
 from steward.runs.chat import stop_serving, stream_answer
 from steward.runs.models import FineTune, RunState
 from steward.runs.processes import is_alive
 from steward.runs.specs import run_folder
-from steward.vault.models import SealedObject
+from steward.vault.models import KeyLevel, SealedObject
 from steward.vault.objects import object_path
 from tests.steward.house import House, visits
 
@@ -65,7 +67,9 @@ def assert_nothing_readable_is_left(fine_tune: FineTune) -> None:
     assert found.stdout == ""
 
 
-def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(house: House, fine_tune: FineTune) -> None:
+def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(
+    house: House, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = following.drive(str(fine_tune.pk))
     assert (done.state, done.failure) == (RunState.SUCCEEDED, "")
     model_version = done.model_version
@@ -76,6 +80,7 @@ def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(house: House, fine_
     assert not any(object_path(shard).exists() for shard in shards)
     assert done.run_key is not None
     assert done.run_key.wrapped is None
+    assert not has_checkpoint(done)
 
     evaluation = evaluating.evaluate(str(Evaluation.objects.get(model_version=model_version).pk))
     assert (evaluation.state, evaluation.failure) == (EvaluationState.DONE, "")
@@ -97,8 +102,30 @@ def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(house: House, fine_
             max_new_tokens=4,
         )
     )
-    stop_serving()
     assert isinstance(answer, str)
+
+    # Judged once more while somebody still tries it, by a worker that is killed, and by a trainer that is killed.
+    again = queue_evaluation(model_version, None)
+    falls = iter([_killed_worker, _killed_trainer])
+    monkeypatch.setattr(evaluating, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(evaluating, "_note_progress", lambda *_: next(falls, lambda: None)())
+    with pytest.raises(KeyboardInterrupt):
+        evaluating.evaluate(str(again.pk))
+    assert evaluating.evaluate(str(again.pk)).state == EvaluationState.DONE
+    stop_serving()
+    left = SealedObject.objects.filter(key__level=KeyLevel.RUN)
+    assert len(left) == 2 + 1 + 2
+    assert not any(shard.key.wrapped or object_path(shard).exists() for shard in left)
+
+
+def _killed_worker() -> None:
+    raise KeyboardInterrupt
+
+
+def _killed_trainer() -> None:
+    for child in psutil.Process().children():
+        if "evaluate" in child.cmdline():
+            child.kill()
 
 
 def test_a_killed_trainer_goes_on_from_its_checkpoint(fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +161,46 @@ def test_a_killed_worker_leaves_the_trainer_running_and_another_takes_over(
     monkeypatch.undo()
     done = following.drive(str(fine_tune.pk))
     assert (done.state, done.attempt) == (RunState.SUCCEEDED, 1)
+
+
+def test_a_worker_killed_before_it_handed_the_keys_over_costs_nothing(
+    fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers: list[Any] = []
+
+    class OfKilledWorker(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            if self.stdin is not None and not trainers:
+                trainers.append(self)
+                self.stdin.close()
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes.subprocess, "Popen", OfKilledWorker)
+    with pytest.raises(KeyboardInterrupt):
+        following.drive(str(fine_tune.pk))
+    trainers[0].wait(60)
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
+    assert b"keys.missing" in (run_folder(done) / "events.jsonl").read_bytes()
+
+
+def test_half_a_line_of_a_killed_trainer_does_not_spoil_the_next_ones(
+    fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def kill(row: FineTune) -> None:
+        if not killed and has_checkpoint(row) and row.process_id:
+            os.kill(row.process_id, signal.SIGKILL)
+            killed.append(row.step)
+            with open(run_folder(row) / "events.jsonl", "ab") as said:
+                said.write(b'{"event": "train.st')
+
+    at_each_poll(monkeypatch, kill, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert killed
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 2)
 
 
 def test_a_cancelled_run_frees_the_device_within_five_seconds(

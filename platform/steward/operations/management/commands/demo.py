@@ -42,6 +42,8 @@ class Command(BaseCommand):
 
 def _table(outcome: Outcome) -> Table:
     table = Table(title="What happened", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")  # a path cut short is of no use
     table.add_row("Records, identifiers replaced", f"{outcome.records:,}, {outcome.findings:,}")
     table.add_row(
         f"{outcome.score_name} on {outcome.n_eval} held-out records",
