@@ -23,6 +23,8 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
     from django.core.management import execute_from_command_line
+    from django.db import ProgrammingError
+    from psycopg.errors import UndefinedColumn, UndefinedTable
 
     from steward import embedded
     from steward.audit.actor import UserError
@@ -32,6 +34,10 @@ def main() -> None:
             execute_from_command_line(sys.argv)
         except UserError as error:  # the person's to mend: a sentence, not a traceback
             sys.exit(str(error))
+        except ProgrammingError as error:
+            if not isinstance(error.__cause__, UndefinedTable | UndefinedColumn):
+                raise
+            sys.exit("The database has no tables yet, or those of an older Steward. Next: python manage.py migrate")
 
 
 if __name__ == "__main__":

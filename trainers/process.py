@@ -52,7 +52,7 @@ def prepare_process() -> None:
 
 
 class Speaker:
-    """Writes events, one line each. A reader that went away counts as a cancellation."""
+    """Writes events, one line each. A reader that went away, or a disk that is full, counts as a cancellation."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -65,7 +65,7 @@ class Speaker:
             try:
                 self._stream.write(encode(event) + "\n")
                 self._stream.flush()
-            except (BrokenPipeError, ValueError):
+            except (OSError, ValueError):
                 self.is_heard = False
 
 

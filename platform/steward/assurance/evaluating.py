@@ -120,10 +120,11 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eva
         if isinstance(ended, events.EvaluateFinished):
             return ended
         if isinstance(ended, events.RunFailed) and ended.code != FOLDER_BUSY:
-            raise TrainerFailed(ended.code, f"{ended.message} {ended.hint}")
+            raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
         time.sleep(PAUSE_SECONDS)
     raise TrainerFailed(
-        "trainer_killed", "The evaluating process was killed again and again; is there enough memory? Ask again."
+        "trainer_killed",
+        "The evaluating process was killed again and again; is there enough memory and disk? Ask again.",
     )
 
 

@@ -42,7 +42,7 @@ def inspect_folder(path: Path, digest: str | None = None) -> FolderFacts:
     try:
         folder = check_folder(path, digest)
     except TrainerError as error:
-        raise Refused(str(error), code="model_refused") from None
+        raise Refused(f"{error}; {error.hint}", code="model_refused") from None
     return FolderFacts(
         path=path,
         digest=folder.digest,
@@ -72,5 +72,5 @@ def prepare_bundled() -> FolderFacts:
         case [events.ModelPrepared(path=path, digest=digest)]:
             return inspect_folder(Path(path), digest)
         case [events.RunFailed(message=message, hint=hint)]:
-            raise Refused(f"{message} {hint}", code="bundled_unavailable")
+            raise Refused(f"{message}; {hint}", code="bundled_unavailable")
     raise Refused("The bundled model could not be prepared. Run `manage.py doctor`.", code="bundled_unavailable")

@@ -90,10 +90,10 @@ def diagnose_database() -> list[Finding]:
     ]
     waiting = _unapplied_migrations()
     if waiting:
-        what = f"{waiting} migrations wait"
+        what = "1 migration waits" if waiting == 1 else f"{waiting} migrations wait"
         if _running_supervisor():
             return [*found, _problem("schema", what, "stop Steward (Ctrl-C) and start it: python manage.py up")]
-        return [*found, _notice("schema", f"{what}; the next start applies them", "python manage.py up")]
+        return [*found, _notice("schema", f"{what} for the next start", "python manage.py up")]
     found.append(_ok("schema", "up to date"))
     return [*found, *_look_at_worker(), *_look_at_sealer()]
 

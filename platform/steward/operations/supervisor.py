@@ -27,7 +27,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
-from steward import embedded
+from compliance.vault import VaultError
+from steward import embedded, keyring
 from steward.audit.database_roles import APP
 from steward.checks import refuse_unsafe_start
 from steward.operations.children import Child
@@ -73,7 +74,7 @@ class Supervisor:
         """Start everything, keep it running, stop it cleanly.
 
         Raises:
-            CannotStart: another supervisor runs in this home, or the port is taken.
+            CannotStart: another supervisor runs in this home, the port is taken, or the vault does not open.
             embedded.EmbeddedDatabaseError: the database cannot start.
             django.core.exceptions.ImproperlyConfigured: a system check refuses the settings.
         """
@@ -82,6 +83,7 @@ class Supervisor:
             signal.signal(number, self._note_stop)
         with _only_supervisor(self.base_url) as note, contextlib.ExitStack() as stack:
             refuse_taken_port(self.address, self.port)
+            refuse_locked_vault()
             if not settings.STEWARD_DATABASE_URL:
                 stack.enter_context(embedded.hold(settings.STEWARD_POSTGRES))
             self.say("Bringing the database up to date ...")
@@ -230,6 +232,23 @@ def refuse_taken_port(address: str, port: int) -> None:
             raise CannotStart(
                 f"Cannot listen on {address}:{port} ({error.strerror}). Choose another with --port."
             ) from error
+
+
+def refuse_locked_vault() -> None:
+    """Refuse to serve an installation in which nothing can be read, and no event be sealed.
+
+    Raises:
+        CannotStart: the passphrase is missing or does not open the keyring, or the keyring is damaged.
+    """
+    try:
+        keyring.provider()
+    except (keyring.VaultLocked, VaultError) as error:
+        raise CannotStart(
+            f"The vault does not open: {error}. Put the right passphrase into {settings.STEWARD_PASSPHRASE_FILE}; "
+            "manage.py doctor shows more."
+        ) from error
+    finally:
+        keyring.provider.cache_clear()  # the root key is for those who need it; the supervisor does not
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ class _Server:
                 return
             if isinstance(event, events.RunFailed):
                 self.stop()
-                raise ChatUnavailable(f"{event.message} {event.hint}", code=event.code)
+                raise ChatUnavailable(f"{event.message}; {event.hint}", code=event.code)
         self.stop()
         raise ChatUnavailable(
             "The serving process ended before it was ready. See `manage.py doctor`.", code="serve_failed"

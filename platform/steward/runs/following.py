@@ -65,7 +65,9 @@ def _drive(fine_tune_id: str) -> FineTune:
             if fine_tune.state == RunState.CANCELLING:
                 return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
             if silent_deaths == MAX_SILENT_DEATHS:
-                message = "The trainer was killed again and again; is there enough memory? See `manage.py doctor`."
+                message = (
+                    "The trainer was killed again and again; is there enough memory and disk? See `manage.py doctor`."
+                )
                 return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
             silent_deaths += fine_tune.process_id is not None
             _launch(fine_tune)
@@ -218,6 +220,6 @@ def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
         case events.RunCancelled():
             return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
         case events.RunFailed():
-            message = f"{ended.message} {ended.hint}"
+            message = f"{ended.message}; {ended.hint}"
             return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=ended.code, message=message)
     raise AssertionError(ended)

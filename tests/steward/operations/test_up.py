@@ -154,6 +154,18 @@ def test_a_taken_port_is_named_with_the_way_out(run_manage: Callable[..., subpro
     assert f"up --port {port + 1}" in refused.stderr
 
 
+def test_a_wrong_passphrase_keeps_it_from_starting(
+    run_manage: Callable[..., subprocess.CompletedProcess[str]], other_home: Path
+) -> None:
+    assert run_manage("ledger", "key").returncode == 0  # makes the keyring
+    (other_home / "secrets" / "passphrase").write_text("another one")
+    refused = run_manage("up")
+    assert refused.returncode == 1
+    assert "The vault does not open" in refused.stderr
+    assert f"Put the right passphrase into {other_home / 'secrets' / 'passphrase'}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_an_unsafe_setting_keeps_it_from_starting(run_manage: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     refused = run_manage("up", STEWARD_BIND="0.0.0.0")
     assert refused.returncode == 1

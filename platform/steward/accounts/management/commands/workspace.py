@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from steward.accounts import actions
@@ -23,6 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--as", dest="username", default="", help="who changes the policy")
 
     def handle(self, *args: Any, slug: str, name: str, domain: str, member: list[str], **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)  # for many, this is the first command in a new home
         actor = Actor.system("console")
         pairs = [self._pair(text) for text in member]
         try:
