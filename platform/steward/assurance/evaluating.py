@@ -124,7 +124,7 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eva
         time.sleep(PAUSE_SECONDS)
     raise TrainerFailed(
         "trainer_killed",
-        "The evaluating process was killed again and again; is there enough memory and disk? Ask again.",
+        "The evaluating process was killed again and again. Is memory or disk short? Ask again.",
     )
 
 

@@ -55,6 +55,9 @@ def _drive(fine_tune_id: str) -> FineTune:
         try:
             fine_tune = actions.dispatch_fine_tune(actor=WORKER, fine_tune=fine_tune)
         except (UserError, VaultError, SpecError) as error:
+            fine_tune = _load(fine_tune_id)
+            if fine_tune.is_over:  # cancelled a moment ago
+                return fine_tune
             code = getattr(error, "code", "dispatch_failed")
             return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=str(error))
     silent_deaths = 0
@@ -65,9 +68,7 @@ def _drive(fine_tune_id: str) -> FineTune:
             if fine_tune.state == RunState.CANCELLING:
                 return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
             if silent_deaths == MAX_SILENT_DEATHS:
-                message = (
-                    "The trainer was killed again and again; is there enough memory and disk? See `manage.py doctor`."
-                )
+                message = "The trainer was killed again and again. Is memory or disk short? See `manage.py doctor`."
                 return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
             silent_deaths += fine_tune.process_id is not None
             _launch(fine_tune)

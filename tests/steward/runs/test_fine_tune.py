@@ -226,6 +226,20 @@ def test_a_cancelled_run_frees_the_device_within_five_seconds(
     assert not any(object_path(shard).exists() for shard in SealedObject.objects.filter(key=done.run_key))
 
 
+def test_a_run_cancelled_at_the_moment_it_would_start_stays_cancelled(
+    house: House, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatch = actions.dispatch_fine_tune
+
+    def cancelled_first(**arguments: Any) -> FineTune:
+        actions.cancel_fine_tune(actor=house.analyst, fine_tune=fine_tune)
+        return dispatch(**arguments)
+
+    monkeypatch.setattr(following.actions, "dispatch_fine_tune", cancelled_first)
+    assert following.drive(str(fine_tune.pk)).state == RunState.CANCELLED
+    assert FineTune.objects.get(pk=fine_tune.pk).state == RunState.CANCELLED
+
+
 def test_a_model_folder_that_changed_fails_the_run_with_a_hint(
     fine_tune: FineTune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
