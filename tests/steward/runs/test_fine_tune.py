@@ -27,7 +27,7 @@ from steward.vault.models import KeyLevel, SealedObject
 from steward.vault.objects import object_path
 from tests.steward.house import House, visits
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NAME = "Quackenbush"
 SMALL = {"lora": {"rank": 4, "alpha": 8}, "precision": "fp32", "batch_tokens": 400, "max_length": 512}
 
