@@ -135,6 +135,27 @@ def sample_size_for(target: float, expected_misses: int = 0, confidence: float =
     return low
 
 
+def cohen_kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
+    """Agreement of two readers beyond chance.
+
+    Args:
+        pairs: for each record that both read, whether the first and whether the second found a miss.
+
+    Returns:
+        Cohen's kappa in [-1, 1]; None where it says nothing: no pairs, or both readers always gave the same answer.
+
+    Source: J. Cohen, Educational and Psychological Measurement 20 (1960), pages 37-46.
+    """
+    if not pairs:
+        return None
+    size = len(pairs)
+    first, second = sum(a for a, _ in pairs) / size, sum(b for _, b in pairs) / size
+    by_chance = first * second + (1 - first) * (1 - second)
+    if by_chance == 1.0:
+        return None
+    return (sum(a == b for a, b in pairs) / size - by_chance) / (1 - by_chance)
+
+
 def _checked(misses: int, sample_size: int, confidence: float) -> None:
     if sample_size <= 0 or not 0 <= misses <= sample_size:
         raise ValueError(f"{misses} misses in a sample of {sample_size} make no sense")

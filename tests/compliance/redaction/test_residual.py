@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 from compliance.redaction.residual import (
     Stratum,
+    cohen_kappa,
     lower_bound,
     sample_size_for,
     stratified_risk,
@@ -45,3 +46,12 @@ def test_stratified_bound_covers_the_weighted_truth_and_counts_full_reviews_exac
 def test_impossible_counts_are_refused(arguments: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="sense"):
         upper_bound(*arguments)
+
+
+def test_kappa_is_the_published_measure_of_agreement() -> None:
+    # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, by chance 0.5.
+    pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
+    assert cohen_kappa(pairs) == pytest.approx(0.4)
+    assert cohen_kappa([(True, True), (False, False)]) == 1.0
+    assert cohen_kappa([]) is None
+    assert cohen_kappa([(False, False)] * 9) is None
