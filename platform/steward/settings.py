@@ -66,6 +66,7 @@ INSTALLED_APPS = [
     "steward.accounts",
     "steward.vault",
     "steward.catalog",
+    "steward.profiles",
     "steward.datasets",
     "steward.runs",
     "steward.assurance",

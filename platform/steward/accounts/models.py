@@ -18,6 +18,7 @@ def default_policy() -> dict[str, int | bool]:
         "sample_size_min": 60,
         "missed_per_1000_max": 50,
         "confidence_percent": 95,
+        "second_review_percent": 0,
         "is_fine_tune_approval_required": False,
         "residual_pii_per_1000_max": 10,
         "retention_days": 2190,

@@ -26,6 +26,13 @@ RULES: dict[str, Rule] = {
         "Missed identifiers", "Upper confidence bound on records with a miss.", "per 1,000 records", 0, 1000
     ),
     "confidence_percent": Rule("Confidence", "Of the upper bound above.", "%", 80, 99),
+    "second_review_percent": Rule(
+        "Read by a second reviewer",
+        "Blind; disagreement shows what a single reader overlooks.",
+        "% of the sample",
+        0,
+        100,
+    ),
     "is_fine_tune_approval_required": Rule(
         "Approve each fine-tune", "A second person lets a run start.", "yes/no", 0, 1
     ),

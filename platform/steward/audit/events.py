@@ -27,6 +27,14 @@ class Event(StrEnum):
     MEMBERSHIP_GRANTED = "membership.granted"
     MEMBERSHIP_REVOKED = "membership.revoked"
     BASE_MODEL_REGISTERED = "base_model.registered"
+    PROFILE_PROPOSED = "profile.proposed"
+    PROFILE_APPROVED = "profile.approved"
+    PROFILE_REJECTED = "profile.rejected"
+    LIST_ENTRY_PROPOSED = "list_entry.proposed"
+    LIST_ENTRY_SHOWN = "list_entry.shown"
+    LIST_ENTRY_APPROVED = "list_entry.approved"
+    LIST_ENTRY_REJECTED = "list_entry.rejected"
+    LIST_ENTRY_RETIRED = "list_entry.retired"
     DATASET_CREATED = "dataset.created"
     VERSION_UPLOADED = "version.uploaded"
     VERSION_IMPORTED = "version.imported"
@@ -36,6 +44,11 @@ class Event(StrEnum):
     REDACTION_FAILED = "redaction.failed"
     SAMPLE_DRAWN = "sample.drawn"
     SAMPLE_REVIEWED = "sample.reviewed"
+    SAMPLE_WITHDRAWN = "sample.withdrawn"
+    SAMPLE_ADJUDICATED = "sample.adjudicated"
+    RISK_REQUESTED = "risk.requested"
+    RISK_MEASURED = "risk.measured"
+    RISK_FAILED = "risk.failed"
     DATASET_APPROVED = "dataset.approved"
     DATASET_REJECTED = "dataset.rejected"
     RECORD_REVEALED = "record.revealed"
@@ -79,19 +92,32 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.MEMBERSHIP_GRANTED: ("role", "member"),
         Event.MEMBERSHIP_REVOKED: ("role", "member"),
         Event.BASE_MODEL_REGISTERED: ("licence", "bytes"),
+        Event.PROFILE_PROPOSED: ("number", "settings"),
+        Event.PROFILE_APPROVED: ("number",),
+        Event.PROFILE_REJECTED: ("number",),
+        Event.LIST_ENTRY_PROPOSED: ("kind", "type", "phrase"),
+        Event.LIST_ENTRY_SHOWN: (),
+        Event.LIST_ENTRY_APPROVED: ("kind", "type", "phrase"),
+        Event.LIST_ENTRY_REJECTED: ("kind", "type", "phrase"),
+        Event.LIST_ENTRY_RETIRED: ("kind", "type", "phrase"),
         Event.DATASET_CREATED: ("workflow",),
         Event.VERSION_UPLOADED: ("bytes", "format", "source"),
         Event.VERSION_IMPORTED: ("records", "duplicates", "subjects", "train", "validation", "test"),
         Event.VERSION_FAILED: ("errors", "code"),
-        Event.REDACTION_STARTED: ("profile",),
+        Event.REDACTION_STARTED: ("profile", "profile_version", "phrases"),
         Event.REDACTION_FINISHED: ("records", "findings", "profile"),
         Event.REDACTION_FAILED: ("code",),
-        Event.SAMPLE_DRAWN: ("size",),
-        Event.SAMPLE_REVIEWED: ("verdict", "missed"),
-        Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy"),
+        Event.SAMPLE_DRAWN: ("size", "doubtful", "read_twice", "round"),
+        Event.SAMPLE_REVIEWED: ("verdict", "missed", "kind", "spans"),
+        Event.SAMPLE_WITHDRAWN: ("verdict", "kind"),
+        Event.SAMPLE_ADJUDICATED: ("verdict", "missed"),
+        Event.RISK_REQUESTED: ("columns",),
+        Event.RISK_MEASURED: ("records", "classes", "k", "l", "max_risk_ppm", "average_risk_ppm", "small_cells"),
+        Event.RISK_FAILED: ("code",),
+        Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy", "disagreements"),
         Event.DATASET_REJECTED: (),
         Event.RECORD_REVEALED: ("reason",),
-        Event.SUBJECT_SHREDDED: ("records", "subject"),
+        Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),
         Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow"),
         Event.FINE_TUNE_APPROVED: (),
         Event.FINE_TUNE_DISPATCHED: ("attempt", "train", "validation", "test", "device", "code"),

@@ -1,38 +1,45 @@
 """Everything that changes datasets, from an upload to an approved version."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from django.db.models import Max
 from django.utils import timezone
 
 from compliance.canonical import canonical_json, sha256_digest
-from compliance.redaction import available_profiles, load_profile
 from compliance.vault import keyed_digest
 from domains.packs import load_pack
-from steward.accounts.models import Workspace
+from steward.accounts.models import Workspace, default_policy
 from steward.accounts.permissions import can, require
 from steward.accounts.roles import Permission
 from steward.audit.actor import Actor, Denied, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
-from steward.datasets import sampling
+from steward.datasets import sampling, verdicts
 from steward.datasets.formats import Problems
 from steward.datasets.models import (
     Dataset,
     DatasetVersion,
+    Reading,
     Record,
     RedactionRun,
     RedactionState,
     SampleItem,
+    SpanFault,
+    SpanLabel,
     Subject,
     Verdict,
     VersionState,
 )
 from steward.datasets.reading import OpenRecord, RecordReader
-from steward.datasets.residual import residual_risk
+from steward.datasets.readings import give_reading, lock_item
+from steward.datasets.residual import UNSPECIFIED, residual_risk
 from steward.datasets.sealing import DatasetDigests, RecordSealer
 from steward.datasets.shapes import ColumnMapping
+from steward.datasets.spans import MarkedSpan, SpanSealer
 from steward.datasets.splitting import assign_splits
+from steward.profiles.composing import effective_profile
+from steward.profiles.lists import forget
 from steward.vault.keys import make_key, open_key
 from steward.vault.models import KeyLevel, SealedObject
 from steward.vault.objects import destroy_object
@@ -185,10 +192,14 @@ def fail_import(*, actor: Actor, version: DatasetVersion, problems: Problems) ->
 
 @audited(Event.REDACTION_STARTED)
 def start_redaction(*, actor: Actor, version: DatasetVersion, profile: str | None = None) -> RedactionRun:
-    """Queues a redaction of the version with the domain's profile, or another one.
+    """Queues a redaction of the version with the workspace's profile in force: approved version, approved lists.
+
+    Args:
+        profile: name of a shipped profile; by default the domain's.
 
     Raises:
-        Refused: the version is not imported, was decided on already, or is being redacted, or the profile is unknown.
+        Refused: the version is not imported, was decided on already, or is being redacted, or the profile is unknown
+            or was changed under the workspace's version of it.
     """
     from steward.datasets.jobs import redact_version
 
@@ -204,23 +215,20 @@ def start_redaction(*, actor: Actor, version: DatasetVersion, profile: str | Non
         raise Refused(
             f"{locked} is being redacted already. Wait for it to end.", code="already_running", subject=locked
         )
-    own = load_pack(version.workspace.domain).redaction_profile
-    name = profile or own
-    if name not in {own, *available_profiles()}:
-        known = ", ".join(available_profiles())
-        raise Refused(
-            f"There is no redaction profile of that name. Known: {known}.", code="profile_unknown", subject=locked
-        )
-    loaded = load_profile(name)
+    used = effective_profile(version.workspace, profile or load_pack(version.workspace.domain).redaction_profile)
     run = RedactionRun(
         workspace=version.workspace,
         version=locked,
-        profile=name,
-        profile_digest=loaded.digest,
+        profile=used.profile.name,
+        profile_version=used.version,
+        policy_digest=used.policy_digest,
+        profile_digest=used.digest,
+        list_entries=list(used.entry_ids),
         requested_by_id=actor.user_id,
     )
     run.save(force_insert=True)
-    record(run, profile=loaded.digest)
+    number = used.version.number if used.version else 0
+    record(run, profile=used.digest, profile_version=number, phrases=len(used.entry_ids))
     redact_version.configure(lock=str(run.pk)).defer(run_id=str(run.pk))
     return run
 
@@ -232,18 +240,24 @@ def finish_redaction(*, actor: Actor, run: RedactionRun) -> RedactionRun:
     Raises:
         Refused: a record is missing; the run fails closed.
     """
+    from steward.datasets.jobs import compare_runs
+
     locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
     version = DatasetVersion.objects.select_for_update().get(pk=run.version_id)
     living = Record.objects.filter(version=version, subject__wrapped__isnull=False).count()
     if locked.records.count() < living:
         raise Refused("Not every record was redacted; the run cannot be used.", code="incomplete", subject=locked)
+    earlier = version.redaction_id
     locked.state = RedactionState.DONE
     locked.finished_at = timezone.now()
-    locked.save(update_fields=["state", "finished_at"])
+    locked.doubtful_count = locked.records.filter(is_doubtful=True).count()
+    locked.save(update_fields=["state", "finished_at", "doubtful_count"])
     version.redaction = locked
     version.state = VersionState.REDACTED
     version.save(update_fields=["redaction", "state"])
     record(locked, records=locked.done_count, findings=locked.finding_count, profile=locked.profile_digest)
+    if earlier is not None:
+        compare_runs.configure(lock=str(locked.pk)).defer(before_id=str(earlier), after_id=str(locked.pk))
     return locked
 
 
@@ -261,10 +275,13 @@ def fail_redaction(*, actor: Actor, run: RedactionRun, code: str, message: str) 
 
 @audited(Event.SAMPLE_DRAWN)
 def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> int:
-    """Draws records for review at random, beyond those drawn before. Returns how many were added.
+    """Draws records for review at random, beyond those drawn before, more from the doubtful ones.
 
     Args:
-        size: how many more; by default what the policy's minimum still lacks.
+        size: how many more; by default what the policy's bound still needs if nothing more is missed.
+
+    Returns:
+        How many were added.
 
     Raises:
         Refused: the run is not done, or every record was drawn already.
@@ -273,39 +290,50 @@ def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> 
     locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
     if locked.state != RedactionState.DONE:
         raise Refused("A sample can be drawn once the redaction is done.", code="wrong_state", subject=locked)
-    drawn = SampleItem.objects.filter(run=locked).count()
-    wanted = size if size is not None else max(run.workspace.policy["sample_size_min"] - drawn, 0)
-    added = sampling.draw(locked, wanted, already=drawn)
-    if not added:
+    second_percent = (default_policy() | run.workspace.policy)["second_review_percent"]
+    wanted = residual_risk(locked).to_draw if size is None else size
+    added = sampling.draw(locked, wanted, second_percent)
+    if not added.size:
         raise Refused(
             "No record is left to draw, or the sample is large enough.", code="sample_complete", subject=locked
         )
-    record(locked, size=added)
-    return added
+    record(locked, size=added.size, doubtful=added.doubtful, read_twice=added.read_twice, round=added.round)
+    return added.size
 
 
 @audited(Event.SAMPLE_REVIEWED)
-def review_item(*, actor: Actor, item: SampleItem, verdict: Verdict, missed_count: int = 0) -> SampleItem:
-    """Records a reviewer's verdict on one sampled record. It stands once given.
+def review_item(
+    *,
+    actor: Actor,
+    item: SampleItem,
+    verdict: Verdict,
+    missed_count: int = 0,
+    missed_types: Mapping[str, int] | None = None,
+    spans: Sequence[MarkedSpan] = (),
+) -> SampleItem:
+    """Records a reviewer's verdict on one sampled record: the first reading, or the blind second one if it wants one.
 
     Args:
-        missed_count: identifiers that were missed; at least 1 if the verdict says so.
+        missed_count: identifiers that were missed, of no type in particular.
+        missed_types: how many of each entity type were missed.
+        spans: what was marked in the text; missed spans count by their types, beside the two above.
 
     Raises:
-        Refused: the item has a verdict, or verdict and count do not fit.
+        Refused: the record wants no further reading or this person has read it, verdict and count do not fit, or a
+            span does not fit the record.
     """
     require(actor, Permission.REVIEW_SAMPLE, item.workspace, item)
-    locked = SampleItem.objects.select_for_update().get(pk=item.pk)
-    if locked.verdict:
+    locked = lock_item(item)
+    kind = verdicts.next_kind(locked)
+    if kind is None or Reading.objects.standing().filter(item=locked, reviewer_id=actor.user_id).exists():
         raise Refused("This record was reviewed already.", code="already_reviewed", subject=locked)
-    if (verdict == Verdict.MISSED) != (missed_count > 0):
-        raise Refused("Say how many identifiers were missed, or that none was.", code="count_mismatch", subject=locked)
-    locked.verdict = verdict
-    locked.missed_count = missed_count
-    locked.reviewer_id = actor.user_id
-    locked.reviewed_at = timezone.now()
-    locked.save()
-    record(locked, verdict=str(Verdict(verdict)), missed=missed_count)
+    types = Counter(dict(missed_types or {}))
+    types.update(span.entity_type for span in spans if span.fault == SpanFault.MISSED)
+    if missed_count > 0:
+        types[UNSPECIFIED] += missed_count
+    reading = give_reading(actor, locked, kind, verdict, types)
+    labels = SpanLabel.objects.bulk_create(SpanSealer(locked).seal(reading, spans)) if spans else []
+    record(locked, verdict=str(reading.verdict), missed=types.total(), kind=str(kind), spans=len(labels))
     return locked
 
 
@@ -325,8 +353,9 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         raise Refused(
             f"The reviewed sample does not bear an approval: {risk.reviewed} of at least {risk.needed} records were "
             f"reviewed, {risk.missed} with a miss; at most {risk.bound_per_1000:.0f} in 1,000 records may hold one, "
-            f"and the policy allows {risk.allowed_per_1000}. Review more records, or improve the profile and redact "
-            "again.",
+            f"and the policy allows {risk.allowed_per_1000}. "
+            f"{risk.second.given} of {risk.second.wanted} second readings were given. Review more records, or improve "
+            "the profile and redact again.",
             code="residual_risk",
             subject=locked,
         )
@@ -339,6 +368,7 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         missed=risk.missed,
         upper_bound_ppm=locked.residual["upper_bound_ppm"],
         policy=sha256_digest(canonical_json(locked.workspace.policy)),
+        disagreements=risk.second.open_disagreements,
     )
     return locked
 
@@ -425,5 +455,6 @@ def shred_subject(*, actor: Actor, dataset: Dataset, subject: str) -> int:
     found.shredded_at = timezone.now()
     found.save(update_fields=["wrapped", "shredded_at"])
     count = found.records.count()
-    record(dataset, records=count, subject=keyed_digest(open_key(dataset.key), subject.encode()))
+    phrases = forget(dataset.workspace, str(found.pk))
+    record(dataset, records=count, subject=keyed_digest(open_key(dataset.key), subject.encode()), phrases=phrases)
     return count

@@ -23,3 +23,19 @@ def redact_version(run_id: str) -> None:
     from steward.datasets import redacting
 
     redacting.redact_version(run_id)
+
+
+@app.task(name="datasets.compare_runs", queue="data", retry=RECONNECT)
+def compare_runs(before_id: str, after_id: str) -> None:
+    """Counts what a later redaction of a version did differently."""
+    from steward.datasets import comparing
+
+    comparing.compare_runs(before_id, after_id)
+
+
+@app.task(name="datasets.measure_risk", queue="data", retry=RECONNECT)
+def measure_risk(measurement_id: str) -> None:
+    """Measures how far columns single people out."""
+    from steward.datasets import singling_out
+
+    singling_out.measure_risk(measurement_id)

@@ -11,6 +11,7 @@ from django.db import models
 
 from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
+from steward.profiles.models import ListEntry, ProfileVersion
 from steward.vault.models import DataKey, SealedObject
 
 
@@ -160,11 +161,17 @@ class RedactionRun(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
     version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="redactions")
-    profile = models.CharField(max_length=60)
-    profile_digest = models.CharField(max_length=71)
+    profile = models.CharField(max_length=60, help_text="Name of the shipped profile it builds on.")
+    profile_version = models.ForeignKey(
+        ProfileVersion, on_delete=models.PROTECT, null=True, related_name="+", help_text="None: as shipped."
+    )
+    policy_digest = models.CharField(max_length=71, blank=True, help_text="Of the profile without the lists.")
+    profile_digest = models.CharField(max_length=71, help_text="Of the profile as it was used, lists included.")
+    list_entries = models.JSONField(default=list, help_text="Ids of the phrases that were in force.")
     state = models.CharField(max_length=8, choices=RedactionState.choices, default=RedactionState.RUNNING)
     done_count = models.PositiveIntegerField(default=0)
     last_ordinal = models.PositiveIntegerField(default=0, help_text="Where a killed job goes on.")
+    doubtful_count = models.PositiveIntegerField(default=0, help_text="Records with a doubtful finding.")
     finding_count = models.PositiveIntegerField(default=0)
     counts_by_type = models.JSONField(default=dict)
     failure = models.CharField(max_length=300, blank=True)
@@ -201,18 +208,142 @@ class Verdict(models.TextChoices):
 
 
 class SampleItem(models.Model):
-    """A record drawn for review. Without a verdict it waits for a reviewer."""
+    """A record drawn for review. `verdict` is the one that counts, after all standing readings; empty while it waits.
+
+    What counts: the adjudication if there is one; else a miss if any reading found one; else the first reading. A
+    trigger computes the same and refuses anything else.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
     run = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="sample")
     redacted = models.ForeignKey(RedactedRecord, on_delete=models.PROTECT, related_name="+")
     place = models.PositiveIntegerField(help_text="Order of review, from 1.")
+    round = models.PositiveSmallIntegerField(default=1, help_text="Which draw it came with, from 1.")
+    is_read_twice = models.BooleanField(default=False, help_text="Goes to a second reviewer, blind.")
     verdict = models.CharField(max_length=12, choices=Verdict.choices, blank=True)
     missed_count = models.PositiveSmallIntegerField(default=0)
+    missed_types = models.JSONField(default=dict, help_text="Entity type → missed identifiers, as they count.")
     reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
     reviewed_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["place"]
         constraints = [models.UniqueConstraint(fields=["run", "redacted"], name="sample_item_once")]
+
+    def __str__(self) -> str:
+        return f"{self.place} of the sample"
+
+
+class ReadingKind(models.TextChoices):
+    FIRST = "first", "First reading"
+    SECOND = "second", "Second reading"
+    ADJUDICATION = "adjudication", "Adjudication"
+
+
+class ReadingQuerySet(models.QuerySet["Reading"]):
+    def standing(self) -> "ReadingQuerySet":
+        """Readings that their reviewer did not take back."""
+        return self.filter(withdrawn_at__isnull=True)
+
+
+class Reading(models.Model):
+    """One person's verdict on one record of a sample. Never changed; it may be taken back at once by who gave it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    item = models.ForeignKey(SampleItem, on_delete=models.PROTECT, related_name="readings")
+    reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=12, choices=ReadingKind.choices)
+    verdict = models.CharField(max_length=12, choices=Verdict.choices)
+    missed_types = models.JSONField(default=dict, help_text="Entity type → how many identifiers of it were missed.")
+    given_at = models.DateTimeField(auto_now_add=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = ReadingQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["given_at"]
+        constraints = [
+            # Nobody reads the same record twice, and each kind of reading is given once.
+            models.UniqueConstraint(
+                fields=["item", "reviewer"], condition=models.Q(withdrawn_at__isnull=True), name="reading_once_a_person"
+            ),
+            models.UniqueConstraint(
+                fields=["item", "kind"], condition=models.Q(withdrawn_at__isnull=True), name="reading_kind_once"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(verdict="missed") ^ models.Q(missed_types={}), name="reading_counts_fit"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.get_verdict_display()}"
+
+
+class SpanFault(models.TextChoices):
+    MISSED = "missed", "Should have been masked"
+    OVERMASKED = "overmasked", "Should not have been masked"
+
+
+class SpanLabel(models.Model):
+    """A reviewer's correction of one span: an example to learn from. Where it stands is sealed under the subject's key.
+
+    The type is in the clear, so that corrections can be counted; the text is nowhere but in the record itself.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    reading = models.ForeignKey(Reading, on_delete=models.PROTECT, related_name="spans")
+    redacted = models.ForeignKey(RedactedRecord, on_delete=models.PROTECT, related_name="+")
+    fault = models.CharField(max_length=12, choices=SpanFault.choices)
+    entity_type = models.CharField(max_length=24)
+    ciphertext = models.BinaryField(help_text="Text, start and end in the raw record, under the subject's key.")
+    list_entry = models.ForeignKey(ListEntry, on_delete=models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.get_fault_display()}: {self.entity_type}"
+
+
+class RunComparison(models.Model):
+    """What a later redaction of a version did differently. Counted by a job once the later one is done."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    before = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="+")
+    after = models.OneToOneField(RedactionRun, on_delete=models.PROTECT, related_name="comparison")
+    record_count = models.PositiveIntegerField()
+    changed_count = models.PositiveIntegerField()
+    gained = models.JSONField(default=dict, help_text="Entity type → spans found by the later run only.")
+    lost = models.JSONField(default=dict, help_text="Entity type → spans found by the earlier run only.")
+    changed = models.JSONField(default=list, help_text="Ordinals of records that changed, the first ones.")
+    compared_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.before} against {self.after}"
+
+
+class RiskMeasurement(models.Model):
+    """How far the values of some columns single people out. Holds counts, never a value."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="risk_measurements")
+    run = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="+")
+    quasi_identifiers = models.JSONField(help_text="Names of the columns an outsider may know.")
+    sensitive = models.CharField(max_length=120, blank=True)
+    state = models.CharField(max_length=8, choices=RedactionState.choices, default=RedactionState.RUNNING)
+    figures = models.JSONField(default=dict)
+    failure = models.CharField(max_length=300, blank=True)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    requested_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-requested_at"]
+
+    def __str__(self) -> str:
+        return f"Re-identification risk of {self.version}"

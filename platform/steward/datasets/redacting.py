@@ -17,14 +17,16 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from compliance.redaction import Detector, Finding, Profile, RedactionError, detect_subject, load_profile, redact
+from compliance.redaction import Detector, Finding, Profile, RedactionError, detect_subject, redact
+from compliance.redaction.profile import parse_profile
 from domains.packs import load_pack
-from steward.audit.actor import Actor
+from steward.audit.actor import Actor, Refused
 from steward.datasets import actions
 from steward.datasets.models import RedactionRun, RedactionState
 from steward.datasets.reading import OpenRecord, RecordReader
 from steward.datasets.sealing import redacted_context
 from steward.datasets.shapes import ClosedLabels, slots, with_slots
+from steward.profiles.composing import EffectiveProfile, recomposed
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.vault.keys import open_key
 
@@ -36,7 +38,11 @@ DOUBTFUL_MARGIN = 0.1
 # A record's subject and its texts, each with whether it is a label that stays as it is.
 Texts = tuple[str, list[tuple[str, bool]]]
 
+# A profile as plain data: what crosses to other processes, over pipes like the texts.
+Plain = dict[str, Any]
+
 _detector: Detector | None = None
+_loaded: Plain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +72,34 @@ def redact_version(run_id: str) -> RedactionRun:
 
 
 def _fill(run: RedactionRun) -> None:
-    profile = load_profile(run.profile)
-    if profile.digest != run.profile_digest:
-        raise RedactionError("The redaction profile changed after the run was asked for. Start the redaction again.")
+    profile = profile_of(run).data
     key = redaction_key(run)
     dataset = run.version.dataset
     closed = ClosedLabels(load_pack(dataset.workspace.domain), dataset.workflow)
     records = RecordReader(run.version).raw(after=run.last_ordinal)
     if run.version.record_count < INLINE_BELOW_RECORDS:
         while batch := list(islice(records, BATCH_RECORDS)):
-            _store(run, batch, _redact_batch(run.profile, key, _texts(batch, closed)))
+            _store(run, batch, _redact_batch(profile, key, _texts(batch, closed)))
         return
     workers = os.cpu_count()
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_load, initargs=(run.profile,)
-    ) as pool:
-        for batch, done in _in_order(pool, records, run.profile, key, closed):
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_load, initargs=(profile,)) as pool:
+        for batch, done in _in_order(pool, records, profile, key, closed):
             _store(run, batch, done.result())
+
+
+def profile_of(run: RedactionRun) -> EffectiveProfile:
+    """The profile that was asked for, lists included.
+
+    Raises:
+        RedactionError: it cannot be composed again as it was.
+    """
+    try:
+        used = recomposed(run.workspace, run.profile, run.profile_version, run.list_entries)
+    except Refused as error:
+        raise RedactionError(str(error)) from None
+    if used.digest != run.profile_digest:
+        raise RedactionError("The redaction profile changed after the run was asked for. Start the redaction again.")
+    return used
 
 
 def redaction_key(run: RedactionRun) -> bytes:
@@ -97,7 +114,7 @@ def _texts(batch: list[OpenRecord], closed: ClosedLabels) -> list[Texts]:
 
 
 def _in_order(
-    pool: Executor, records: Iterator[OpenRecord], profile: str, key: bytes, closed: ClosedLabels
+    pool: Executor, records: Iterator[OpenRecord], profile: Plain, key: bytes, closed: ClosedLabels
 ) -> Iterator[tuple[list[OpenRecord], "Future[list[RedactedTexts]]"]]:
     """Keeps a few batches in flight, so that memory stays flat and results come in order."""
     waiting: list[tuple[list[OpenRecord], Future[list[RedactedTexts]]]] = []
@@ -108,14 +125,14 @@ def _in_order(
     yield from waiting
 
 
-def _load(profile_name: str) -> None:
-    global _detector
-    _detector = Detector(load_profile(profile_name))
+def _load(profile: Plain) -> None:
+    global _detector, _loaded
+    _detector, _loaded = Detector(parse_profile(profile)), profile
 
 
-def _redact_batch(profile_name: str, key: bytes, batch: list[Texts]) -> list[RedactedTexts]:
-    if _detector is None or _detector.profile.name != profile_name:
-        _load(profile_name)
+def _redact_batch(profile: Plain, key: bytes, batch: list[Texts]) -> list[RedactedTexts]:
+    if _detector is None or _loaded != profile:
+        _load(profile)
     assert _detector is not None
     detector, profile = _detector, _detector.profile
     return [
@@ -149,10 +166,14 @@ def _redact_texts(
         for (text, _), findings in zip(texts, found, strict=True)
     ]
     findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
-    scores = [finding["score"] for each in findings for finding in each]
-    return RedactedTexts(
-        [outcome.text for outcome in outcomes], findings, any(s < 0.5 + DOUBTFUL_MARGIN for s in scores)
-    )
+    is_doubtful = any(_is_close(finding, profile) for each in findings for finding in each)
+    return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful)
+
+
+def _is_close(finding: dict[str, Any], profile: Profile) -> bool:
+    """Whether a finding only just reached the threshold of its type."""
+    policy = profile.entities.get(finding["type"])
+    return bool(finding["score"] < (policy.threshold if policy else 0.5) + DOUBTFUL_MARGIN)
 
 
 def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]) -> None:

@@ -1,24 +1,74 @@
-"""Drawing records for review: simple random, so that the bound on what was missed needs no assumption.
+"""Drawing records for review: at random within two strata, more from the doubtful one.
 
-Guarantees that every record not drawn yet has the same chance. Does not favour doubtful records: a stratified draw
-would need weights in the bound.
+Guarantees that within a stratum every record not drawn yet has the same chance, whoever asks and whenever. The share
+of each stratum follows `compliance.redaction.stratified.allocate`; the bound weighs the strata accordingly.
 """
 
 import secrets
+from dataclasses import dataclass
+from math import ceil
 
+from django.db.models import Count, Max
+
+from compliance.redaction.stratified import allocate
 from steward.datasets.models import RedactedRecord, RedactionRun, SampleItem
 
+DOUBTFUL, OTHER = "doubtful", "other"
 
-def draw(run: RedactionRun, wanted: int, already: int) -> int:
-    """Adds up to `wanted` records to the run's sample and returns how many there were left to add."""
-    taken = SampleItem.objects.filter(run=run).values_list("redacted__ordinal", flat=True)
-    ordinals = RedactedRecord.objects.filter(run=run).exclude(ordinal__in=taken).values_list("ordinal", flat=True)
-    left = list(ordinals)
-    chosen = secrets.SystemRandom().sample(left, min(wanted, len(left)))
-    rows = {row.ordinal: row for row in RedactedRecord.objects.filter(run=run, ordinal__in=chosen)}
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a draw added: records in all, doubtful ones, those that go to a second reviewer, and the draw's number."""
+
+    size: int
+    doubtful: int
+    read_twice: int
+    round: int
+
+
+def populations(run: RedactionRun) -> dict[str, int]:
+    """Records of the run in each stratum; a stratum without records is left out."""
+    counts = {DOUBTFUL: run.doubtful_count, OTHER: run.done_count - run.doubtful_count}
+    return {name: count for name, count in counts.items() if count}
+
+
+def draw(run: RedactionRun, wanted: int, second_percent: int) -> Drawn:
+    """Adds up to `wanted` records to the run's sample.
+
+    Args:
+        second_percent: share of them, rounded up, that two people read.
+    """
+    before = SampleItem.objects.filter(run=run).order_by()
+    rows = before.values("redacted__is_doubtful").annotate(n=Count("id"))
+    drawn = {_stratum(row["redacted__is_doubtful"]): row["n"] for row in rows}
+    last = before.aggregate(Max("round"))["round__max"] or 0
+    taken = before.values("redacted_id")
+    chance = secrets.SystemRandom()
+    chosen: list[int] = []
+    doubtful = 0
+    for stratum, count in allocate(wanted, populations(run), drawn, DOUBTFUL).items():
+        left = RedactedRecord.objects.filter(run=run, is_doubtful=stratum == DOUBTFUL).exclude(pk__in=taken)
+        keys = list(left.values_list("pk", flat=True))
+        picked = chance.sample(keys, min(count, len(keys)))
+        doubtful += len(picked) if stratum == DOUBTFUL else 0
+        chosen += picked
+    chance.shuffle(chosen)  # so that a reviewer cannot tell the stratum from the order
+    twice = set(chance.sample(chosen, ceil(len(chosen) * second_percent / 100)))
+    already = sum(drawn.values())
     items = [
-        SampleItem(workspace_id=run.workspace_id, run=run, redacted=rows[ordinal], place=already + place)
-        for place, ordinal in enumerate(chosen, 1)
+        SampleItem(
+            workspace_id=run.workspace_id,
+            run=run,
+            redacted_id=key,
+            place=already + place,
+            round=last + 1,
+            is_read_twice=key in twice,
+        )
+        for place, key in enumerate(chosen, 1)
     ]
     SampleItem.objects.bulk_create(items)
-    return len(items)
+    return Drawn(len(items), doubtful, len(twice), last + 1)
+
+
+def _stratum(is_doubtful: bool) -> str:
+    return DOUBTFUL if is_doubtful else OTHER

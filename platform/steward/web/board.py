@@ -11,10 +11,9 @@ Example:
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.urls import reverse
 
-from compliance.redaction import residual
 from steward.accounts.models import Workspace
 from steward.accounts.roles import Permission
 from steward.assurance.models import Evaluation, EvaluationState, GateResult
@@ -24,7 +23,6 @@ from steward.datasets.models import (
     RedactionRun,
     RedactionState,
     SampleItem,
-    Verdict,
     VersionState,
 )
 from steward.releases.models import EvidenceBundle, Release, ReleaseState
@@ -127,17 +125,14 @@ def _version_tickets(workspace: Workspace) -> Iterator[tuple[str, Ticket]]:
         yield _version_ticket(version, running.get(version.pk), reviews.get(version.redaction_id), workspace)
 
 
-def _reviews(run_ids: list[object]) -> dict[object, tuple[int, int]]:
-    """(reviewed, missed) of each redaction run."""
-    rows = SampleItem.objects.filter(run__in=run_ids).order_by().values("run_id")
-    counts = rows.annotate(
-        reviewed=Count("pk", filter=~Q(verdict="")), missed=Count("pk", filter=Q(verdict=Verdict.MISSED))
-    )
-    return {row["run_id"]: (row["reviewed"], row["missed"]) for row in counts}
+def _reviews(run_ids: list[object]) -> dict[object, int]:
+    """How many records of each redaction run were reviewed."""
+    rows = SampleItem.objects.filter(run__in=run_ids).exclude(verdict="").order_by().values("run_id")
+    return {row["run_id"]: row["reviewed"] for row in rows.annotate(reviewed=Count("pk"))}
 
 
 def _version_ticket(
-    version: DatasetVersion, run: RedactionRun | None, review: tuple[int, int] | None, workspace: Workspace
+    version: DatasetVersion, run: RedactionRun | None, review: int | None, workspace: Workspace
 ) -> tuple[str, Ticket]:
     url = reverse("web:version", args=[workspace.slug, version.pk])
     title, importer = str(version), version.imported_by_id
@@ -155,14 +150,17 @@ def _version_ticket(
         return "redact", Ticket(title, text, url, "info", is_live=True, done=run.done_count, total=version.record_count)
     if version.state == VersionState.IMPORTED:
         return "redact", Ticket(title, f"{records} to redact", url, "warn", Permission.REDACT_DATA)
-    reviewed, missed = review or (0, 0)
+    reviewed = review or 0
     needed = min(workspace.policy["sample_size_min"], version.record_count)
     if reviewed < needed:
         text = f"{reviewed} of {needed} reviewed"
         return "review", Ticket(title, text, url, "warn", Permission.REVIEW_SAMPLE, done=reviewed, total=needed)
-    bound = 1000 * residual.upper_bound(missed, reviewed, confidence=workspace.policy["confidence_percent"] / 100)
-    if bound > workspace.policy["missed_per_1000_max"]:
+    risk = residual_risk(version.redaction)
+    bound = risk.bound_per_1000
+    if not risk.is_enough:
         text = f"bound {bound:.0f} in 1,000 is over the policy"
+        if bound <= risk.allowed_per_1000:
+            text = f"{risk.second.given} of {risk.second.wanted} second readings"
         return "review", Ticket(title, text, url, "bad", Permission.REVIEW_SAMPLE)
     return "approve", Ticket(
         title, f"at most {bound:.0f} in 1,000 missed", url, "warn", Permission.APPROVE_DATASET, not_for=importer

@@ -143,7 +143,7 @@ def test_a_verdict_is_taken_and_the_next_record_comes(house: House, browser_of: 
 
 
 def test_an_officer_decides_and_the_importer_may_not(house: House, browser_of: Any) -> None:
-    version = house.reviewed(visits(30))
+    version = house.redacted(visits(30))
     address = at(house, f"versions/{version.pk}/decision/")
     assert browser_of(house.analyst).post(address, {"decision": "approve"}).status_code == 403
     refused = browser_of(house.officer).post(address, {"decision": "approve"})

@@ -3,21 +3,26 @@
 Guarantees that the bound is recomputed from the counts the decision rested on; a stored bound that differs stops the
 bundle. Cites the profile's policies only while the profile is still the one that was used.
 
-Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934); 45 CFR 164.514(b).
+Source: R. J. Buehler, Journal of the American Statistical Association 52 (1957); C. J. Clopper, E. S. Pearson,
+Biometrika 26 (1934); 45 CFR 164.514(b).
 """
 
 from typing import Any
 
-from compliance.redaction import load_profile, residual
-from compliance.redaction.errors import ProfileError
-from compliance.redaction.profile import Profile
-from steward.datasets.models import SampleItem, Verdict
+from compliance.redaction import Profile, residual
+from compliance.redaction.residual import Stratum
+from compliance.redaction.stratified import stratified_bound
+from steward.audit.actor import Refused
+from steward.datasets.models import Reading, ReadingKind, SampleItem, Verdict
+from steward.profiles.composing import policy_of
 from steward.releases.evidence.dossier import Dossier, Incomplete
 from steward.releases.evidence.rendering import figure, json_document, plain, table, timestamp
 
 PPM = 1_000_000
 LIMITS = (
     "The bound rests on people's verdicts: an identifier that a reviewer overlooked is not counted.",
+    "A record counts as missed as long as any reader says so and no third person decided otherwise.",
+    "More records may have been drawn after a look at the verdicts (`draws`); the confidence then holds approximately.",
     "It bounds the share of records with at least one miss, not the number of misses in a record.",
     "It holds for records drawn at random from this version; it says nothing of other data.",
     "Removing identifiers does not make a person unrecognisable to somebody who knows their story.",
@@ -37,7 +42,10 @@ def redaction_report(dossier: Dossier) -> dict[str, Any]:
         "run": {
             "id": str(run.pk),
             "profile": run.profile,
+            "profile_version": run.profile_version.number if run.profile_version else None,
             "profile_digest": run.profile_digest,
+            "policy_digest": run.policy_digest,
+            "list_entries": len(run.list_entries),
             "basis": profile.basis if profile else None,
             "records": run.done_count,
             "findings": run.finding_count,
@@ -54,12 +62,13 @@ def redaction_report(dossier: Dossier) -> dict[str, Any]:
 
 
 def _profile_used(dossier: Dossier) -> Profile | None:
-    """The profile the run used, or None if it has changed since or is gone."""
+    """The policy the run used, lists aside, or None if the shipped profile has changed since or is gone."""
+    run = dossier.redaction
     try:
-        profile = load_profile(dossier.redaction.profile)
-    except (ProfileError, OSError):
+        profile = policy_of(run.profile, run.profile_version)
+    except Refused:
         return None
-    return profile if profile.digest == dossier.redaction.profile_digest else None
+    return profile if profile.digest == run.policy_digest else None
 
 
 def _policies(profile: Profile) -> list[dict[str, Any]]:
@@ -77,15 +86,18 @@ def _policies(profile: Profile) -> list[dict[str, Any]]:
 
 
 def _sample(dossier: Dossier) -> dict[str, Any]:
-    items = list(SampleItem.objects.filter(run=dossier.redaction).exclude(verdict="").select_related("reviewer"))
+    items = list(SampleItem.objects.filter(run=dossier.redaction).exclude(verdict=""))
+    readings = list(Reading.objects.standing().filter(item__run=dossier.redaction).select_related("reviewer"))
     return {
         "drawn": SampleItem.objects.filter(run=dossier.redaction).count(),
         "reviewed": len(items),
-        "method": "simple random, without replacement, from all records of the version",
+        "method": "random, without replacement, within two strata: records with a doubtful finding, and all others",
+        "read_twice": sum(reading.kind == ReadingKind.SECOND for reading in readings),
+        "adjudicated": sum(reading.kind == ReadingKind.ADJUDICATION for reading in readings),
         "verdicts": {verdict: sum(item.verdict == verdict for item in items) for verdict in Verdict.values},
         "missed_identifiers": sum(item.missed_count for item in items),
-        "reviewers": len({item.reviewer_id for item in items}),
-        "reviewer_pseudonyms": sorted({str(item.reviewer.pseudonym) for item in items if item.reviewer}),
+        "reviewers": len({reading.reviewer_id for reading in readings}),
+        "reviewer_pseudonyms": sorted({str(reading.reviewer.pseudonym) for reading in readings}),
     }
 
 
@@ -94,7 +106,12 @@ def _residual(dossier: Dossier) -> dict[str, Any]:
     if not kept or not kept.get("sample_size"):
         raise Incomplete("the decision on the dataset version kept no figures of its sample")
     confidence = kept["confidence_percent"] / 100
-    bound = residual.upper_bound(kept["missed"], kept["sample_size"], confidence=confidence)
+    parts = kept.get("strata", [])
+    strata = [Stratum(each["name"], each["population"], each["sample_size"], each["missed"]) for each in parts]
+    if strata:
+        bound = stratified_bound(strata, confidence)
+    else:  # decided before samples were stratified
+        bound = residual.upper_bound(kept["missed"], kept["sample_size"], confidence=confidence)
     if abs(round(PPM * bound) - kept["upper_bound_ppm"]) > 1:
         raise Incomplete("the bound kept with the decision does not follow from its counts")
     return {
@@ -102,7 +119,13 @@ def _residual(dossier: Dossier) -> dict[str, Any]:
         "records_with_a_miss": kept["missed"],
         "upper_bound_ppm": kept["upper_bound_ppm"],
         "confidence_percent": kept["confidence_percent"],
-        "method": "one-sided Clopper-Pearson bound on the share of records with a missed identifier, at the decision",
+        "strata": parts,
+        "missed_by_type": kept.get("missed_by_type", {}),
+        "draws": kept.get("rounds", 1),
+        "open_disagreements": kept.get("open_disagreements", 0),
+        "kappa_ppm": kept.get("kappa_ppm"),
+        "method": "one-sided exact bound (Clopper-Pearson; over two strata Buehler's) on the share of records with a "
+        "missed identifier, at the decision",
     }
 
 
