@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from steward.accounts.roles import Permission
 from steward.console.access import holds, person
-from steward.console.queue import waiting_count
+from steward.console.queue import waiting_count, waiting_profiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,14 @@ def groups_for(request: HttpRequest) -> list[Group]:
         groups.append(
             Group(
                 "Data",
-                rows(
-                    ("Datasets", "datasets_dataset"),
-                    ("Versions", "datasets_datasetversion"),
-                    ("Redactions", "datasets_redactionrun"),
-                ),
+                [
+                    *rows(
+                        ("Datasets", "datasets_dataset"),
+                        ("Versions", "datasets_datasetversion"),
+                        ("Redactions", "datasets_redactionrun"),
+                    ),
+                    item("Profiles and lists", "redaction", waiting_profiles(user)),
+                ],
             )
         )
         groups.append(

@@ -10,6 +10,7 @@ from steward.accounts.models import User
 from steward.accounts.roles import Permission
 from steward.console.access import workspaces_for
 from steward.datasets.models import DatasetVersion, VersionState
+from steward.profiles.models import EntryState, ListEntry, ProfileState, ProfileVersion
 from steward.releases.models import Release, ReleaseState
 from steward.runs.models import FineTune, RunState
 
@@ -38,6 +39,13 @@ def waiting_releases(user: User) -> QuerySet[Release]:
         workspace__in=workspaces_for(user, Permission.APPROVE_RELEASE), state=ReleaseState.REQUESTED
     )
     return rows.select_related("workspace", "model_version__fine_tune", "requested_by").order_by("requested_at")
+
+
+def waiting_profiles(user: User) -> int:
+    """How many profile versions and phrases wait for a decision."""
+    workspaces = workspaces_for(user, Permission.MANAGE_POLICY)
+    versions = ProfileVersion.objects.filter(workspace__in=workspaces, state=ProfileState.PROPOSED)
+    return versions.count() + ListEntry.objects.filter(workspace__in=workspaces, state=EntryState.PROPOSED).count()
 
 
 def waiting_count(user: User) -> int:

@@ -25,6 +25,7 @@ from steward.datasets.models import (
     SampleItem,
     VersionState,
 )
+from steward.datasets.residual import residual_risk
 from steward.releases.models import EvidenceBundle, Release, ReleaseState
 from steward.runs.models import FineTune, ModelVersion, RunState
 
@@ -112,7 +113,7 @@ def build_board(workspace: Workspace, actor: Actor, permissions: frozenset[Permi
 
 def _version_tickets(workspace: Workspace) -> Iterator[tuple[str, Ticket]]:
     rows = DatasetVersion.objects.filter(workspace=workspace).exclude(state=VersionState.REJECTED)
-    rows = rows.annotate(fine_tune_count=Count("fine_tunes")).select_related("dataset")
+    rows = rows.annotate(fine_tune_count=Count("fine_tunes")).select_related("dataset", "redaction__workspace")
     versions = [row for row in rows.order_by("-created_at")[:LOOK_BACK] if not row.fine_tune_count]
     running = {
         run.version_id: run

@@ -9,10 +9,11 @@ Example:
     ['Mr. X', ' came']
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from compliance.redaction import EntityPolicy
 from steward.datasets.shapes import Payload, slot_names, slots
 
 Side = Literal["raw", "redacted"]
@@ -56,6 +57,7 @@ class Mark:
     rule: str
     score: float
     operator: str
+    policy: EntityPolicy | None = None
 
     @property
     def kind(self) -> str:
@@ -72,11 +74,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of text, marked or not. `other` is what stands in its place on the other side."""
+    """A stretch of text, marked or not. `other` is what stands in its place on the other side, `start` its offset."""
 
     text: str
     mark: Mark | None = None
     other: str = ""
+    start: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +94,19 @@ class Slot:
     pieces: list[Piece]
 
 
-def pieces(text: str, findings: Iterable[dict[str, Any]], side: Side, other: str = "") -> list[Piece]:
+def pieces(
+    text: str,
+    findings: Iterable[dict[str, Any]],
+    side: Side,
+    other: str = "",
+    policies: Mapping[str, EntityPolicy] | None = None,
+) -> list[Piece]:
     """The text cut at its findings.
 
     Args:
         side: which of the findings' two spans points into `text`.
         other: the text of the other side, from which each marked piece gets its counterpart.
+        policies: of the profile, to say why each finding is there.
     """
     begin, end = _BOUNDS[side]
     other_begin, other_end = _BOUNDS["redacted" if side == "raw" else "raw"]
@@ -102,22 +116,28 @@ def pieces(text: str, findings: Iterable[dict[str, Any]], side: Side, other: str
         if not position <= found[begin] <= found[end] <= len(text):
             continue
         if found[begin] > position:
-            cut.append(Piece(text[position : found[begin]]))
-        mark = Mark(found["type"], found["rule"], found["score"], found["operator"])
-        cut.append(Piece(text[found[begin] : found[end]], mark, other[found[other_begin] : found[other_end]]))
+            cut.append(Piece(text[position : found[begin]], start=position))
+        policy = (policies or {}).get(found["type"])
+        mark = Mark(found["type"], found["rule"], found["score"], found["operator"], policy)
+        counterpart = other[found[other_begin] : found[other_end]]
+        cut.append(Piece(text[found[begin] : found[end]], mark, counterpart, found[begin]))
         position = found[end]
     if position < len(text):
-        cut.append(Piece(text[position:]))
+        cut.append(Piece(text[position:], start=position))
     return cut
 
 
 def marked(
-    payload: Payload, findings: list[list[dict[str, Any]]], side: Side, other: Payload | None = None
+    payload: Payload,
+    findings: list[list[dict[str, Any]]],
+    side: Side,
+    other: Payload | None = None,
+    policies: Mapping[str, EntityPolicy] | None = None,
 ) -> list[Slot]:
     """All texts of a record, marked. `other` is the same record on the other side, where it is at hand."""
     texts = slots(payload)
     others = slots(other) if other is not None else [""] * len(texts)
     return [
-        Slot(name, pieces(text, found, side, opposite))
+        Slot(name, pieces(text, found, side, opposite, policies))
         for name, text, found, opposite in zip(slot_names(payload), texts, findings, others, strict=True)
     ]

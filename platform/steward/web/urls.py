@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from steward.web.views import (
     chatting,
+    comparing,
     datasets,
     fine_tunes,
     home,
@@ -12,6 +13,7 @@ from steward.web.views import (
     model_versions,
     reviewing,
     signing_in,
+    singling_out,
     versions,
 )
 
@@ -29,6 +31,12 @@ _workspace: list[URLPattern | URLResolver] = [
     path("datasets/versions/<uuid:pk>/sample/", reviewing.draw, name="draw"),
     path("datasets/versions/<uuid:pk>/review/", reviewing.review, name="review"),
     path("datasets/versions/<uuid:pk>/review/<uuid:item>/", reviewing.judge, name="judge"),
+    path("datasets/versions/<uuid:pk>/review/undo/", reviewing.undo, name="undo"),
+    path("datasets/versions/<uuid:pk>/review/<uuid:item>/adjudication/", reviewing.adjudicate, name="adjudicate"),
+    path("datasets/versions/<uuid:pk>/corrections/", reviewing.corrections, name="corrections"),
+    path("datasets/versions/<uuid:pk>/corrections/<uuid:span>/", reviewing.promote, name="promote"),
+    path("datasets/versions/<uuid:pk>/comparison/", comparing.compare, name="compare"),
+    path("datasets/versions/<uuid:pk>/singling-out/", singling_out.measure, name="measure"),
     path("datasets/versions/<uuid:pk>/records/", versions.records, name="records"),
     path("datasets/versions/<uuid:pk>/records/<int:ordinal>/", versions.record, name="record"),
     path("datasets/versions/<uuid:pk>/records/<int:ordinal>/raw/", versions.reveal, name="reveal"),

@@ -1,6 +1,6 @@
 """The console's own pages, and their addresses."""
 
-from steward.console.pages import approvals, evidence, ledger, members, overview, people, tokens, workspaces
+from steward.console.pages import approvals, evidence, ledger, members, overview, people, redaction, tokens, workspaces
 
 ROUTES = [
     ("approvals/", approvals.queue, "approvals"),
@@ -8,6 +8,11 @@ ROUTES = [
     ("approvals/fine-tunes/<uuid:fine_tune_id>/", approvals.fine_tune, "approve_fine_tune"),
     ("approvals/releases/<uuid:release_id>/", approvals.release, "approve_release"),
     ("approvals/releases/<uuid:release_id>/evidence/", evidence.hand_out, "evidence"),
+    ("redaction/", redaction.overview, "redaction"),
+    ("redaction/<uuid:workspace_id>/", redaction.workspace, "redaction_workspace"),
+    ("redaction/<uuid:workspace_id>/change/", redaction.propose, "redaction_propose"),
+    ("redaction/versions/<uuid:version_id>/", redaction.version, "redaction_version"),
+    ("redaction/phrases/<uuid:entry_id>/", redaction.entry, "redaction_entry"),
     ("house/new-person/", people.new_person, "new_person"),
     ("house/people/<int:user_id>/link/", people.sign_in_link, "sign_in_link"),
     ("house/new-workspace/", workspaces.new_workspace, "new_workspace"),

@@ -6,6 +6,7 @@ data: only markup built here is.
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django import template
 from django.urls import reverse
@@ -41,6 +42,7 @@ TONES = {
     "requested": "warn",
     "refused": "bad",
     "denied": "bad",
+    "proposed": "warn",
     "intent": "info",
 }
 ROOMS = (
@@ -137,6 +139,12 @@ def share(part: float | None, whole: float | None) -> float:
 def item(mapping: dict[str, Any], key: str) -> Any:
     """One value of a dictionary by a key that is itself a variable."""
     return mapping.get(key)
+
+
+@register.filter
+def query(conditions: dict[str, str], more: str = "") -> str:
+    """Conditions as a query string, with `more` behind them."""
+    return "&".join(part for part in (urlencode(conditions), more) if part)
 
 
 @register.simple_tag

@@ -1,6 +1,7 @@
 """One dataset version: its import, its redaction, its records, the look at raw text, and the decision on it."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -8,23 +9,43 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from compliance.redaction import load_profile
+from compliance.redaction import EntityPolicy
 from steward.accounts.roles import Permission
+from steward.audit.actor import Refused
 from steward.datasets import actions
-from steward.datasets.models import DatasetVersion, RedactedRecord, RedactionRun, RedactionState, Split, VersionState
+from steward.datasets.models import (
+    DatasetVersion,
+    RedactedRecord,
+    RedactionRun,
+    RedactionState,
+    RiskMeasurement,
+    RunComparison,
+    SpanLabel,
+    Split,
+    VersionState,
+)
 from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.datasets.residual import residual_risk
+from steward.profiles.composing import effective_profile, policy_of
 from steward.web.marking import kind_of, marked, symbol_of
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404, whole_number
+from steward.web.span_filter import SpanFilter
 
 PAGE_RECORDS = 20
+LOOK_THROUGH = 2_000
 REASONS = {
     "redaction_preview": "To check the redaction",
     "incident": "To look into an incident",
     "subject_request": "To answer a person's request",
 }
 VERSIONS = DatasetVersion.objects.select_related(
-    "dataset__key", "dataset__workspace", "workspace", "redaction", "imported_by", "decided_by"
+    "dataset__key",
+    "dataset__workspace",
+    "workspace",
+    "redaction__profile_version",
+    "redaction__workspace",
+    "imported_by",
+    "decided_by",
 )
 _WAY = ("imported", "redacted", "reviewed", "approved")
 
@@ -37,6 +58,7 @@ def version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     latest = RedactionRun.objects.filter(version=found).first()
     risk = residual_risk(found.redaction) if found.redaction else None
     is_redacting = latest is not None and latest.state == RedactionState.RUNNING
+    measurements = _measurements(found)
     context = {
         "version": found,
         "run": latest,
@@ -44,12 +66,45 @@ def version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "steps": _steps(found, is_reviewed=bool(risk and risk.is_enough)),
         "splits": [(split.value, split.label, found.split_counts.get(split.value, 0)) for split in Split],
         "types": _types(found.redaction) if found.redaction else [],
-        "is_live": found.state == VersionState.IMPORTING or is_redacting,
+        "is_live": found.state == VersionState.IMPORTING
+        or is_redacting
+        or any(each.state == RedactionState.RUNNING for each in measurements),
+        "comparison": RunComparison.objects.filter(after=found.redaction_id).first() if found.redaction else None,
+        "corrected": SpanLabel.objects.filter(redacted__run=found.redaction_id, reading__withdrawn_at=None).count(),
+        "newer": _newer_profile(found),
+        "measurements": measurements,
+        "columns": list(found.mapping.get("fields", {})),
         "is_undecided": found.state in (VersionState.IMPORTED, VersionState.REDACTED),
         "is_own": found.imported_by_id == request.actor.user_id,
         "fine_tunes": found.fine_tunes.all()[:5],
     }
     return render(request, "web/version.html", context)
+
+
+def _measurements(found: DatasetVersion) -> list[RiskMeasurement]:
+    """The newest measurements of how far columns single people out, as the page shows them."""
+    rows = list(found.risk_measurements.select_related("requested_by")[:3])
+    for each in rows:
+        each.is_small = each.figures.get("small_cells", 0) > 0
+        each.max_risk, each.average_risk = (
+            each.figures.get(name, 0) / 1_000_000 for name in ("max_risk_ppm", "average_risk_ppm")
+        )
+    return rows
+
+
+def _newer_profile(found: DatasetVersion) -> str:
+    """Why redacting again would use something else than the redaction at hand; empty if it would not."""
+    run = found.redaction
+    if run is None or found.state != VersionState.REDACTED:
+        return ""
+    try:
+        used = effective_profile(found.workspace, run.profile)
+    except Refused as refusal:
+        return str(refusal)
+    if used.digest == run.profile_digest:
+        return ""
+    name = str(used.version) if used.version else f"{run.profile}, as shipped"
+    return f"{name}, with {len(used.entry_ids)} phrases" if used.entry_ids else name
 
 
 def _steps(found: DatasetVersion, *, is_reviewed: bool) -> list[tuple[str, str]]:
@@ -73,7 +128,7 @@ def _steps(found: DatasetVersion, *, is_reviewed: bool) -> list[tuple[str, str]]
 
 def _types(run: RedactionRun) -> list[dict[str, Any]]:
     """Findings by type, the most frequent first, with what the profile does to each."""
-    profile = load_profile(run.profile)
+    profile = policy_of(run.profile, run.profile_version)
     most = max(run.counts_by_type.values(), default=1)
     return [
         {
@@ -91,7 +146,7 @@ def _types(run: RedactionRun) -> list[dict[str, Any]]:
 @require_POST
 @in_workspace
 def redact(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
-    """Starts a redaction with the domain's profile."""
+    """Starts a redaction with the profile in force."""
     found = row_or_404(request, VERSIONS, pk)
     actions.start_redaction(actor=request.actor, version=found)
     return redirect("web:version", request.workspace.slug, pk)
@@ -103,31 +158,55 @@ def records(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Redacted records, a page at a time, from the one after `after`; all of them or those with doubtful findings."""
     demand(request, Permission.VIEW_REDACTED)
     found = row_or_404(request, VERSIONS, pk)
-    if found.redaction is None:
+    run = found.redaction
+    if run is None:
         raise Http404
     after, is_doubtful = whole_number(request, "after", 0), request.GET.get("only") == "doubtful"
-    rows = RedactedRecord.objects.filter(run=found.redaction, ordinal__gt=after).order_by("ordinal")
-    if is_doubtful:
-        rows = rows.filter(is_doubtful=True)
-    ordinals = list(rows.values_list("ordinal", flat=True)[: PAGE_RECORDS + 1])
-    shown = ordinals[:PAGE_RECORDS]
+    wanted = SpanFilter.of(request)
+    shown, next_after, looked_at = _page(found, run, after, is_doubtful, wanted)
+    policies = policy_of(run.profile, run.profile_version).entities
     context = {
         "version": found,
-        "items": [_item(record) for record in RecordReader(found).redacted(found.redaction, ordinals=shown)],
+        "items": [_item(record, policies) for record in shown],
         "is_doubtful": is_doubtful,
+        "wanted": wanted,
+        "types": sorted(run.counts_by_type),
+        "query": wanted.as_query() | ({"only": "doubtful"} if is_doubtful else {}),
+        "looked_at": looked_at,
         "after": after,
-        "next_after": shown[-1] if len(ordinals) > PAGE_RECORDS else None,
+        "next_after": next_after,
     }
     return render(request, "web/records.html", context)
 
 
-def _item(record: OpenRedacted) -> dict[str, Any]:
+def _page(
+    found: DatasetVersion, run: RedactionRun, after: int, is_doubtful: bool, wanted: SpanFilter
+) -> tuple[list[OpenRedacted], int | None, int]:
+    """Records of one page, where the next begins, and how many were looked through.
+
+    Findings are sealed, so a filter opens record after record; a page looks through `LOOK_THROUGH` of them at most.
+    """
+    rows = RedactedRecord.objects.filter(run=run, ordinal__gt=after).order_by("ordinal")
+    if is_doubtful:
+        rows = rows.filter(is_doubtful=True)
+    limit = LOOK_THROUGH if wanted.is_on else PAGE_RECORDS
+    ordinals = list(rows.values_list("ordinal", flat=True)[: limit + 1])
+    shown: list[OpenRedacted] = []
+    for opened in RecordReader(found).redacted(run, ordinals=ordinals[:limit]):
+        if wanted.takes(opened):
+            shown.append(opened)
+            if len(shown) == PAGE_RECORDS and opened.ordinal != ordinals[-1]:
+                return shown, opened.ordinal, ordinals.index(opened.ordinal) + 1
+    return shown, ordinals[limit - 1] if len(ordinals) > limit else None, min(limit, len(ordinals))
+
+
+def _item(record: OpenRedacted, policies: Mapping[str, EntityPolicy]) -> dict[str, Any]:
     findings = [each for slot in record.findings for each in slot]
     return {
         "ordinal": record.ordinal,
         "split": Split(record.split).label,
         "count": len(findings),
-        "slots": marked(record.payload, record.findings, "redacted"),
+        "slots": marked(record.payload, record.findings, "redacted", policies=policies),
     }
 
 
@@ -159,7 +238,7 @@ def _show_record(
         opened = next(RecordReader(found).redacted(found.redaction, ordinals=[ordinal]), None)
     if opened is None:
         raise Http404
-    profile = load_profile(found.redaction.profile)
+    profile = policy_of(found.redaction.profile, found.redaction.profile_version)
     findings = [
         {
             **each,
@@ -172,10 +251,10 @@ def _show_record(
     ]
     context = {
         "version": found,
-        "item": _item(opened),
+        "item": _item(opened, profile.entities),
         "ordinal": ordinal,
         "findings": findings,
-        "raw": marked(raw, opened.findings, "raw", opened.payload) if raw is not None else None,
+        "raw": marked(raw, opened.findings, "raw", opened.payload, profile.entities) if raw is not None else None,
         "reasons": REASONS,
         "may_reveal": Permission.REVEAL_RECORD in request.permissions or found.imported_by_id == request.actor.user_id,
         "previous": ordinal - 1 if ordinal > 1 else None,
