@@ -68,6 +68,28 @@ class FileProblem(serializers.Serializer[Any]):
     message = serializers.CharField()
 
 
+class StratumShape(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="`doubtful` or `other`.")
+    population = serializers.IntegerField()
+    sample_size = serializers.IntegerField(help_text="Reviewed records.")
+    misses = serializers.IntegerField(help_text="Reviewed records with a miss.")
+
+
+class TypeRiskShape(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    records = serializers.IntegerField()
+    identifiers = serializers.IntegerField()
+    upper_bound = serializers.FloatField(help_text="Of this type alone, 0 to 1.")
+
+
+class SecondReadingsShape(serializers.Serializer[Any]):
+    wanted = serializers.IntegerField()
+    given = serializers.IntegerField()
+    agreed = serializers.IntegerField()
+    kappa = serializers.FloatField(allow_null=True, help_text="Cohen's, on whether an identifier was missed.")
+    open_disagreements = serializers.IntegerField(help_text="Counted as a miss until adjudicated.")
+
+
 class RiskShape(serializers.Serializer[Any]):
     drawn = serializers.IntegerField()
     reviewed = serializers.IntegerField()
@@ -77,6 +99,14 @@ class RiskShape(serializers.Serializer[Any]):
     confidence_percent = serializers.IntegerField()
     allowed_per_1000 = serializers.IntegerField()
     is_enough = serializers.BooleanField()
+    still_needed = serializers.IntegerField(
+        allow_null=True,
+        help_text="Records to review if nothing more is missed; null if none can be enough.",
+    )
+    rounds = serializers.IntegerField(help_text="Draws; each one after a look at the verdicts costs some confidence.")
+    strata = StratumShape(many=True)
+    by_type = TypeRiskShape(many=True)
+    second = SecondReadingsShape()
 
 
 class RedactionShape(serializers.ModelSerializer[RedactionRun]):
@@ -88,7 +118,9 @@ class RedactionShape(serializers.ModelSerializer[RedactionRun]):
             "id",
             "version",
             "profile",
+            "profile_version",
             "profile_digest",
+            "policy_digest",
             "state",
             "done_count",
             "finding_count",

@@ -1,4 +1,7 @@
-"""The sample review of a redaction: draw records, read them redacted, give verdicts."""
+"""The sample review of a redaction: draw records, read them redacted, give verdicts, take one back, adjudicate.
+
+A verdict on a record that wants a second reader is shown to who gave it only, until the second reading is there.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -8,24 +11,46 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from compliance.redaction.profile import ENTITY_TYPES
 from steward.accounts.roles import Permission
 from steward.api.datasets import RiskShape
 from steward.api.door import Door, idempotent
 from steward.api.pages import PAGE_PARAMETERS, page, page_of
 from steward.api.parameters import KEY
 from steward.audit.actor import Refused
-from steward.datasets import actions
-from steward.datasets.models import DatasetVersion, RedactionRun, SampleItem, Verdict
+from steward.datasets import actions, review_actions
+from steward.datasets.models import DatasetVersion, RedactionRun, SampleItem, SpanFault, Verdict
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
+from steward.datasets.spans import parse_spans
+from steward.datasets.verdicts import next_kind
 
 
 class SampleItemShape(serializers.ModelSerializer[SampleItem]):
     ordinal = serializers.IntegerField(source="redacted.ordinal", help_text="Place of the record in its version.")
+    missed_types = serializers.DictField(child=serializers.IntegerField(), help_text="Missed identifiers by type.")
 
     class Meta:
         model = SampleItem
-        fields = ["id", "run", "place", "ordinal", "verdict", "missed_count", "reviewer", "reviewed_at"]
+        fields = [
+            "id",
+            "run",
+            "place",
+            "ordinal",
+            "is_read_twice",
+            "verdict",
+            "missed_count",
+            "missed_types",
+            "reviewer",
+            "reviewed_at",
+        ]
+
+    def to_representation(self, item: SampleItem) -> dict[str, Any]:
+        shown: dict[str, Any] = super().to_representation(item)
+        if item.verdict and next_kind(item) is not None and item.reviewer_id != self.context.get("user_id"):
+            hidden = {"verdict": "", "missed_count": 0, "missed_types": {}, "reviewer": None, "reviewed_at": None}
+            return {**shown, **hidden}
+        return shown
 
 
 class SampleItemDetailShape(SampleItemShape):
@@ -58,9 +83,53 @@ class Drawn(serializers.Serializer[Any]):
     residual_risk = RiskShape()
 
 
+class SpanForm(serializers.Serializer[Any]):
+    fault = serializers.ChoiceField(choices=SpanFault.choices)
+    slot = serializers.IntegerField(min_value=0, max_value=10_000, help_text="Which text of the record, from 0.")
+    start = serializers.IntegerField(min_value=0, help_text="Code point in the redacted text.")
+    end = serializers.IntegerField(min_value=1)
+    type = serializers.ChoiceField(choices=[(name, name) for name in sorted(ENTITY_TYPES)])
+
+
+def checked_types(value: dict[str, int]) -> dict[str, int]:
+    """The counts, if all types are known."""
+    if unknown := sorted(set(value) - ENTITY_TYPES):
+        raise serializers.ValidationError(f"No such entity type: {unknown[0][:30]}.", code="type_unknown")
+    return value
+
+
 class VerdictForm(serializers.Serializer[Any]):
     verdict = serializers.ChoiceField(choices=Verdict.choices)
-    missed_count = serializers.IntegerField(min_value=0, max_value=32_767, required=False, default=0)
+    missed_count = serializers.IntegerField(
+        min_value=0,
+        max_value=32_767,
+        required=False,
+        default=0,
+        help_text="Missed identifiers of no type in particular.",
+    )
+    missed_types = serializers.DictField(
+        child=serializers.IntegerField(min_value=1, max_value=32_767),
+        required=False,
+        default=dict,
+        help_text="Missed identifiers by entity type.",
+    )
+    spans = SpanForm(many=True, required=False, default=list, help_text="Marked spans; missed ones are counted too.")
+
+    def validate_missed_types(self, value: dict[str, int]) -> dict[str, int]:
+        return checked_types(value)
+
+
+class Adjudication(serializers.Serializer[Any]):
+    verdict = serializers.ChoiceField(choices=Verdict.choices)
+    missed_types = serializers.DictField(
+        child=serializers.IntegerField(min_value=1, max_value=32_767),
+        required=False,
+        default=dict,
+        help_text="By default those of the reader who found a miss.",
+    )
+
+    def validate_missed_types(self, value: dict[str, int]) -> dict[str, int]:
+        return checked_types(value)
 
 
 class VersionSample(Door):
@@ -75,7 +144,7 @@ class VersionSample(Door):
         version = self.find(_VERSIONS, pk=version_id)
         self.look(Permission.VIEW_REDACTED, version.workspace)
         rows = SampleItem.objects.filter(run=version.redaction_id).select_related("redacted")
-        return page(request, rows, SampleItemShape, ("place", "id"))
+        return page(request, rows, SampleItemShape, ("place", "id"), user_id=self.actor.user_id)
 
     @extend_schema(
         request=Draw, responses={201: Drawn}, parameters=[KEY], operation_id="draw_sample", tags=["sample review"]
@@ -107,7 +176,7 @@ class SampleItemDetail(Door):
         found = list(RecordReader(item.run.version).redacted(item.run, ordinals=[item.redacted.ordinal]))
         if not found:
             raise Refused("The person of this record was erased; it cannot be read again.", code="shredded")
-        return Response(SampleItemDetailShape(item, context={"opened": found[0]}).data)
+        return Response(SampleItemDetailShape(item, context={"opened": found[0], "user_id": self.actor.user_id}).data)
 
 
 class SampleItemVerdict(Door):
@@ -120,10 +189,49 @@ class SampleItemVerdict(Door):
     )
     @idempotent
     def post(self, request: Request, item_id: UUID) -> Response:
-        """Gives the verdict on a drawn record. It stands once given."""
+        """Gives the verdict on a drawn record: the first reading, or the blind second one."""
         item = self.find(_ITEMS, pk=item_id)
         asked = self.checked(VerdictForm)
         reviewed = actions.review_item(
-            actor=self.actor, item=item, verdict=Verdict(asked["verdict"]), missed_count=asked["missed_count"]
+            actor=self.actor,
+            item=item,
+            verdict=Verdict(asked["verdict"]),
+            missed_count=asked["missed_count"],
+            missed_types=asked["missed_types"],
+            spans=parse_spans([dict(span) for span in asked["spans"]]),
         )
-        return Response(SampleItemShape(reviewed).data)
+        return Response(SampleItemShape(reviewed, context={"user_id": self.actor.user_id}).data)
+
+
+class SampleItemWithdrawal(Door):
+    @extend_schema(
+        request=None,
+        responses=SampleItemShape,
+        parameters=[KEY],
+        operation_id="withdraw_verdict",
+        tags=["sample review"],
+    )
+    @idempotent
+    def post(self, request: Request, item_id: UUID) -> Response:
+        """Takes one's own last verdict back, within ten minutes. The reading stays on record as withdrawn."""
+        item = review_actions.withdraw_reading(actor=self.actor, item=self.find(_ITEMS, pk=item_id))
+        return Response(SampleItemShape(item, context={"user_id": self.actor.user_id}).data)
+
+
+class SampleItemAdjudication(Door):
+    @extend_schema(
+        request=Adjudication,
+        responses=SampleItemShape,
+        parameters=[KEY],
+        operation_id="adjudicate_sample_item",
+        tags=["sample review"],
+    )
+    @idempotent
+    def post(self, request: Request, item_id: UUID) -> Response:
+        """Decides between two readers who differ over a miss; by a third person."""
+        item = self.find(_ITEMS, pk=item_id)
+        asked = self.checked(Adjudication)
+        settled = review_actions.adjudicate_item(
+            actor=self.actor, item=item, verdict=Verdict(asked["verdict"]), missed_types=asked["missed_types"]
+        )
+        return Response(SampleItemShape(settled, context={"user_id": self.actor.user_id}).data)

@@ -2,7 +2,18 @@
 
 from django.urls import path, re_path
 
-from steward.api import datasets, fine_tunes, ledger, model_versions, releases, sample, schema, tokens, workspaces
+from steward.api import (
+    datasets,
+    fine_tunes,
+    ledger,
+    model_versions,
+    releases,
+    sample,
+    schema,
+    singling_out,
+    tokens,
+    workspaces,
+)
 from steward.api.problems import not_found
 
 app_name = "api"
@@ -20,10 +31,13 @@ urlpatterns = [
     path("versions/<uuid:version_id>", datasets.VersionDetail.as_view()),
     path("versions/<uuid:version_id>/redactions", datasets.VersionRedactions.as_view()),
     path("versions/<uuid:version_id>/sample", sample.VersionSample.as_view()),
+    path("versions/<uuid:version_id>/risk-measurements", singling_out.VersionRiskMeasurements.as_view()),
     path("versions/<uuid:version_id>/approve", datasets.VersionApproval.as_view()),
     path("versions/<uuid:version_id>/reject", datasets.VersionRejection.as_view()),
     path("sample-items/<uuid:item_id>", sample.SampleItemDetail.as_view()),
     path("sample-items/<uuid:item_id>/verdict", sample.SampleItemVerdict.as_view()),
+    path("sample-items/<uuid:item_id>/withdraw", sample.SampleItemWithdrawal.as_view()),
+    path("sample-items/<uuid:item_id>/adjudicate", sample.SampleItemAdjudication.as_view()),
     path("fine-tunes", fine_tunes.FineTunes.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>", fine_tunes.FineTuneDetail.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements", fine_tunes.FineTuneMeasurements.as_view()),

@@ -46,6 +46,7 @@ CALLS = [
     Call("GET", "versions/{waiting}"),
     Call("GET", "versions/{waiting}/redactions"),
     Call("GET", "versions/{waiting}/sample", P.VIEW_REDACTED),
+    Call("GET", "versions/{waiting}/risk-measurements"),
     Call("GET", "sample-items/{item}", P.VIEW_REDACTED),
     Call("GET", "fine-tunes"),
     Call("GET", "fine-tunes/{fine_tune}"),
@@ -64,6 +65,16 @@ CALLS = [
     Call("POST", "versions/{imported}/redactions", P.REDACT_DATA, 202),
     Call("POST", "versions/{waiting}/sample", P.REVIEW_SAMPLE, 201, body={"size": 2}),
     Call("POST", "sample-items/{item}/verdict", P.REVIEW_SAMPLE, body={"verdict": "clean"}),
+    # In these rooms there is nothing to take back, to settle or to measure: the permission is asked first.
+    Call("POST", "sample-items/{item}/withdraw", P.REVIEW_SAMPLE, 409),
+    Call("POST", "sample-items/{item}/adjudicate", P.REVIEW_SAMPLE, 409, body={"verdict": "clean"}),
+    Call(
+        "POST",
+        "versions/{waiting}/risk-measurements",
+        P.REVIEW_SAMPLE,
+        409,
+        body={"quasi_identifiers": ["age"], "sensitive": ""},
+    ),
     Call("POST", "versions/{reviewed}/approve", P.APPROVE_DATASET),
     Call("POST", "versions/{reviewed}/reject", P.APPROVE_DATASET, body={"reason": "wrong file"}),
     Call(

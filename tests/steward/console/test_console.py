@@ -32,6 +32,7 @@ PAGES = {
     "approve_fine_tune": "held",
     "approve_release": "release",
     "policy": "workspace",
+    "redaction_workspace": "workspace",
 }
 
 

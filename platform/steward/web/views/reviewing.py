@@ -30,20 +30,18 @@ from steward.web.views.versions import VERSIONS
 MAX_MISSED = 999
 MAX_SPANS_SHOWN = 500
 # What reviewers meet most; the digits 1 to 9 name the first nine that the profile has.
-FIRST_TYPES = tuple(
-    [
-        "PERSON",
-        "LOCATION",
-        "DATE",
-        "ORGANIZATION",
-        "ADDRESS",
-        "PHONE",
-        "AGE",
-        "PROFESSION",
-        "MRN",
-        "ACCOUNT",
-        "OTHER_ID",
-    ]
+FIRST_TYPES = (
+    "PERSON",
+    "LOCATION",
+    "DATE",
+    "ORGANIZATION",
+    "ADDRESS",
+    "PHONE",
+    "AGE",
+    "PROFESSION",
+    "MRN",
+    "ACCOUNT",
+    "OTHER_ID",
 )
 
 
@@ -170,7 +168,7 @@ def _type(name: str) -> dict[str, str]:
 @require_safe
 @in_workspace
 def corrections(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
-    """Where two readers differ, and the spans they marked. Hidden from whoever still has records to read blind."""
+    """Where two readers differ, and the spans they marked; not those of records this person may still read blind."""
     demand(request, Permission.REVIEW_SAMPLE)
     found = row_or_404(request, VERSIONS, pk)
     run = _run(found)
@@ -178,10 +176,11 @@ def corrections(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     for item in differing:
         readers = {item.first.reviewer_id, item.second.reviewer_id}
         item.may_adjudicate = request.actor.user_id not in readers and found.state == "redacted"
+    unread = list(waiting_for(run, request.actor.user_id).filter(is_read_twice=True).values_list("pk", flat=True))
     labels = SpanLabel.objects.filter(redacted__run=run, reading__withdrawn_at__isnull=True)
-    if waiting_for(run, request.actor.user_id).exists():
-        labels, differing = labels.filter(reading__reviewer_id=request.actor.user_id), []
-    rows = labels.select_related("redacted", "reading__reviewer", "list_entry")[:MAX_SPANS_SHOWN]
+    rows = labels.exclude(reading__item__in=unread).select_related("redacted", "reading__reviewer", "list_entry")[
+        :MAX_SPANS_SHOWN
+    ]
     spans = [{"row": row, "kind": kind_of(row.entity_type), "symbol": symbol_of(row.entity_type)} for row in rows]
     context: dict[str, Any] = {"version": found, "risk": residual_risk(run), "differing": differing, "spans": spans}
     return render(request, "web/corrections.html", context)

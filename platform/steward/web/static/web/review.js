@@ -91,6 +91,7 @@
     const known = marks.find((mark) => mark.piece === piece);
     if (known) return removeMark(known);
     piece.classList.add("wrong");
+    piece.blur();
     const span = { fault: "overmasked", slot: Number(piece.closest(".record").dataset.slot), start: Number(piece.dataset.start), end: Number(piece.dataset.end), type: piece.dataset.type };
     marks.push({ piece, wraps: [], span, shown: piece.firstChild.data });
     return show();
@@ -121,6 +122,11 @@
     list.hidden = !marks.length;
     for (const field of desk().querySelectorAll("input[name=spans]")) field.value = JSON.stringify(marks.map((mark) => mark.span));
     const missed = marks.filter((mark) => mark.span.fault === "missed").length;
+    // What is marked is never dropped by a verdict that does not carry it.
+    for (const [verdict, isOff] of [["a", marks.length > 0], ["o", missed > 0]]) {
+      const button = desk().querySelector(`[data-verdict="${verdict}"]`);
+      if (button) button.disabled = isOff;
+    }
     const count = document.getElementById("missed-count");
     if (count) {
       count.closest("form").classList.toggle("counted", missed > 0);
