@@ -15,7 +15,7 @@ from steward.console import queue as queues
 from steward.console.access import actor_of, person, workspaces_for
 from steward.console.deciding import attempt
 from steward.datasets import actions as datasets
-from steward.datasets.models import DatasetVersion, SampleItem
+from steward.datasets.models import DatasetVersion, Reading, SampleItem
 from steward.datasets.residual import residual_risk
 from steward.releases import actions as releases
 from steward.releases.models import Release
@@ -53,7 +53,8 @@ def version(request: HttpRequest, version_id: UUID) -> HttpResponse:
             "reject": (lambda: datasets.reject_version(**asked), "rejected"),
         }
         return _decide(request, choices, str(found), reverse("admin:approve_version", args=[version_id]))
-    items = SampleItem.objects.filter(run=found.redaction).select_related("reviewer", "redacted")
+    items = SampleItem.objects.filter(run=found.redaction).select_related("redacted")
+    readings = Reading.objects.standing().filter(item__run=found.redaction).select_related("reviewer")
     counts = sorted(found.redaction.counts_by_type.items(), key=lambda pair: -pair[1]) if found.redaction else []
     return _page(
         request,
@@ -63,7 +64,7 @@ def version(request: HttpRequest, version_id: UUID) -> HttpResponse:
         risk=residual_risk(found.redaction) if found.redaction else None,
         is_own=found.imported_by_id == person(request).pk,
         missed=items.filter(verdict="missed")[:20],
-        reviewers=sorted({str(item.reviewer) for item in items.exclude(verdict="")}),
+        reviewers=sorted({str(each.reviewer) for each in readings}),
         counts=counts,
         is_open=found.decided_at is None and found.state in ("imported", "redacted"),
     )
