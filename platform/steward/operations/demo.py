@@ -185,7 +185,7 @@ class Demo:
             risk = residual_risk(run)
             if risk.is_enough or risk.drawn >= min(MAX_SAMPLE_RECORDS, version.record_count):
                 break
-            size = risk.drawn  # the bound is not there yet: twice as many
+            size = risk.to_draw or risk.drawn  # what the bound still needs, or as many again
         self.told.done(
             "Sample review",
             f"{risk.reviewed} records read, {risk.missed} with a missed identifier; with {risk.confidence_percent} % "

@@ -152,7 +152,8 @@ def test_only_our_own_pages_are_there(rooms: Any) -> None:
     assert offered == {
         "index", "login", "logout", "jsi18n", "approvals", "approve_version", "approve_fine_tune", "approve_release",
         "new_person", "sign_in_link", "new_workspace", "policy", "grant_role", "revoke_role", "tokens", "revoke_token",
-        "ledger_export", "evidence",
+        "ledger_export", "evidence", "redaction", "redaction_workspace", "redaction_propose", "redaction_version",
+        "redaction_entry",
     }  # fmt: skip
 
 
@@ -337,7 +338,7 @@ def test_no_page_holds_code_or_styles_of_its_own(rooms: Any, officer: Client) ->
     addresses = [reverse(f"admin:{name}_changelist") for name in LISTS]
     addresses += [reverse(f"admin:{name}_change", args=[rooms.ids[row]]) for name, row in LISTS.items()]
     addresses += [reverse(f"admin:{name}", args=[rooms.ids[row]]) for name, row in PAGES.items()]
-    addresses += [reverse(f"admin:{name}") for name in ("index", "approvals", "tokens", "ledger_export")]
+    addresses += [reverse(f"admin:{name}") for name in ("index", "approvals", "redaction", "tokens", "ledger_export")]
     for address in addresses:
         response = officer.get(address)
         page = response.content.decode()

@@ -6,10 +6,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from steward.audit.actor import Actor, UserError
 from steward.datasets import actions
-from steward.datasets.models import DatasetVersion, RedactionState, SampleItem, Verdict
+from steward.datasets.models import DatasetVersion, RedactionState, Verdict
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
 from steward.datasets.shapes import slots
+from steward.datasets.verdicts import waiting_for
 from steward.operations.terminal import actor_named, add_actor, row_visible_to, wait_for
 
 VERDICTS = {"a": Verdict.CLEAN, "x": Verdict.MISSED, "o": Verdict.OVERMASKED}
@@ -55,11 +56,11 @@ class Command(BaseCommand):
         run = version.redaction
         if run is None:
             raise CommandError("Redact the version first.")
-        if not SampleItem.objects.filter(run=run, verdict="").exists():
+        waiting = waiting_for(run, actor.user_id).select_related("redacted")
+        if not waiting.exists():
             actions.draw_sample(actor=actor, run=run)
-        waiting = SampleItem.objects.filter(run=run, verdict="").select_related("redacted")
         reader = RecordReader(version)
-        for item in waiting:
+        for item in list(waiting):
             for record in reader.redacted(run, ordinals=[item.redacted.ordinal]):
                 self.stdout.write(f"\n--- record {record.ordinal}, {item.place} of the sample")
                 self.stdout.write("\n".join(slots(record.payload)))
@@ -75,6 +76,8 @@ class Command(BaseCommand):
             f"\n{risk.reviewed} records reviewed, {risk.missed} with a miss: at most {risk.bound_per_1000:.0f} "
             f"in 1,000 with {risk.confidence_percent} % confidence; the policy allows {risk.allowed_per_1000}."
         )
+        if not risk.is_enough and risk.still_needed:
+            self.stdout.write(f"{risk.still_needed} more records are enough if none of them has a miss.")
 
     def _approve(self, actor: Actor, version: DatasetVersion, options: dict[str, Any]) -> None:
         approved = actions.approve_version(actor=actor, version=version)
