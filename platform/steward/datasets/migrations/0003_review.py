@@ -7,6 +7,8 @@ from django.conf import settings
 from django.db import migrations, models
 
 UPGRADE = """
+-- Checked at once, so that no event is pending where the tables are altered again.
+SET CONSTRAINTS ALL IMMEDIATE;
 DROP TRIGGER sample_guard ON datasets_sampleitem;
 DROP FUNCTION sample_guard();
 INSERT INTO datasets_reading (id, workspace_id, item_id, reviewer_id, kind, verdict, missed_types, given_at)
