@@ -1,22 +1,22 @@
-"""LoRA adapters: laid on a model by peft, held as one flat vector, shipped as one deterministic archive.
+"""What is trained of a model, by four ways, held as one flat vector.
 
-Guarantees: all trainable numbers and their gradients are views into two fp32 vectors, so optimiser, clipping,
-checkpoint and digest each deal with one tensor; the archive of equal weights, base and template is equal byte by byte.
-Does not: touch the base weights.
+``lora`` and ``dora`` lay low-rank adapters on its linear layers (peft's layers), ``prompt`` puts trained vectors before
+every input (``trainers.soft_prompt``), ``full`` trains the model's own weights.
+
+Guarantees: all trainable numbers and their gradients are views into two vectors, so optimiser, clipping, checkpoint
+and digest each deal with one tensor; a model just laid out answers as its base does.
+Does not: touch the base weights, except for ``full``, whose trained weights they are.
 
 Example:
-    >>> adapter = lay_lora(model, spec.lora, seed=0)
-    >>> archive = pack_adapter(adapter, spec, base_digest, tokenizer)
+    >>> adapter = lay(model, spec)
+    >>> adapter.weights.numel()
+    4884480
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,35 +25,66 @@ from torch import Tensor
 
 from trainers.errors import TrainerError
 from trainers.lora_linear import sum_inside
-from trainers.spec import LoraSpec
+from trainers.soft_prompt import lay_prompt
+from trainers.spec import LoraSpec, Spec
 
 ADAPTER = "default"
+LOW_RANK = ("lora", "dora")
 
 
 @dataclass
 class Adapter:
-    """A model with adapters.
+    """A model and what is trained of it.
 
     Attributes:
-        model: peft's model.
-        weights: (P,) fp32, every trainable number; the parameters of ``model`` are views into it.
-        grads: (P,) fp32, their gradients, likewise.
-        places: name of each parameter (as in ``adapter_model.safetensors``), its shape and its place in the vector.
+        model: peft's model, or the causal model itself where the way is not peft's.
+        weights: (P,) every trainable number, fp32 in training; the parameters of ``model`` are views into it.
+        grads: (P,) their gradients, likewise.
+        places: name of each parameter (as in the shipped file), its shape and its place in the vector.
+        settings: peft's, or None for a fully trained model.
+        prefix: ids that stand for a soft prompt, to be put before every input that is meant to see it.
+        has_dropout: whether inputs are dropped at random in training, which only peft's own layers do.
+        autocast: what matrix products are made in where the weights themselves are held in fp32, else None.
     """
 
     model: Any
     weights: Tensor
     grads: Tensor
     places: list[tuple[str, torch.Size, int]]
+    settings: dict[str, Any] | None
+    prefix: tuple[int, ...] = ()
+    has_dropout: bool = False
+    autocast: torch.dtype | None = None
 
     @property
     def base(self) -> Any:
-        """The causal model with the adapters in its linear layers."""
-        return self.model.get_base_model()
+        """The causal model, with adapters in its linear layers where the way has them."""
+        return self.model.get_base_model() if self.is_low_rank else self.model
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether the trained numbers sit in peft's layers, with a part that begins as nothing."""
+        return self.settings is not None and not self.prefix
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        kept: torch.dtype = next(self.base.parameters()).dtype
+        return self.autocast or kept
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """A flat vector cut into named tensors."""
         return {name: vector[at : at + shape.numel()].view(shape) for name, shape, at in self.places}
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """What forward passes are to be made in."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.weights.device.type, dtype=self.autocast)
+
+    def switched_off(self) -> AbstractContextManager[Any]:
+        """The base without peft's layers; other ways have no switch."""
+        return self.model.disable_adapter() if self.is_low_rank else nullcontext()
 
     @contextmanager
     def holding(self, vector: Tensor) -> Iterator[None]:
@@ -68,8 +99,35 @@ class Adapter:
                 self.weights.copy_(kept)
 
 
-def lay_lora(model: Any, lora: LoraSpec, seed: int) -> Adapter:
-    """Puts LoRA layers on a model; A is drawn from the seed, B is zero, so the model answers as before.
+def lay(model: Any, spec: Spec) -> Adapter:
+    """Makes what the spec's way trains; drawn from the seed.
+
+    Raises:
+        TrainerError: ``model.targets``, when no layer of the model has one of the names.
+    """
+    if spec.way == "full":
+        return lay_full(model)
+    if spec.way == "prompt":
+        prompt, settings = lay_prompt(model, spec.prompt.tokens, spec.seed)
+        trained = [("prompt_embeddings", prompt.vectors)]
+        return _flatten(model, trained, settings, prefix=prompt.ids)
+    return lay_lora(model, spec.lora, spec.seed, is_decomposed=spec.way == "dora")
+
+
+def lay_full(model: Any) -> Adapter:
+    """All weights of a model, in the precision it was loaded in."""
+    model.requires_grad_(True)
+    return _flatten(model, list(model.named_parameters()), None)
+
+
+def lay_lora(model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = False) -> Adapter:
+    """Puts low-rank layers on a model; A is drawn from the seed, B is zero, so the model answers as before.
+
+    Args:
+        model: the base, frozen.
+        lora: rank, scaling and places.
+        seed: of the draw.
+        is_decomposed: DoRA, which also trains the length of each row. Source: Liu et al. 2024, arXiv:2402.09353.
 
     Raises:
         TrainerError: ``model.targets``, when no layer of the model has one of the names.
@@ -83,6 +141,7 @@ def lay_lora(model: Any, lora: LoraSpec, seed: int) -> Adapter:
         lora_dropout=lora.dropout,
         target_modules=targets,
         use_rslora=lora.is_rank_stabilised,
+        use_dora=is_decomposed,
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
@@ -95,7 +154,16 @@ def lay_lora(model: Any, lora: LoraSpec, seed: int) -> Adapter:
             "set lora.targets to ['all-linear'] or to names of this model's layers",
         ) from None
     sum_inside(laid, ADAPTER)
-    return _flatten(laid)
+    trained = [(_shipped(name), each) for name, each in laid.named_parameters() if each.requires_grad]
+    trained.sort(key=lambda pair: (*_order(pair[0]), pair[0]))
+    settings = laid.peft_config[ADAPTER].to_dict()
+    settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
+    return _flatten(laid, trained, settings, has_dropout=lora.dropout > 0)
+
+
+def _shipped(name: str) -> str:
+    """A parameter's name as peft writes it into a file."""
+    return name.replace(f"lora_magnitude_vector.{ADAPTER}.weight", "lora_magnitude_vector").replace(f".{ADAPTER}.", ".")
 
 
 def _order(name: str) -> tuple[str, int, str, int]:
@@ -107,16 +175,16 @@ def _order(name: str) -> tuple[str, int, str, int]:
     place = next((index for index, side in enumerate(sides) if f".{side}." in name), len(sides))
     prefix, _, rest = name.partition(".layers.")
     number, _, tail = rest.partition(".")
-    return prefix, int(number) if number.isdecimal() else -1, "B" if "lora_B" in tail else "A", place
+    kind = next((word for word in ("B", "magnitude") if f"lora_{word}" in tail), "A")
+    return prefix, int(number) if number.isdecimal() else -1, kind, place
 
 
-def _flatten(laid: Any) -> Adapter:
-    trained = [(name, each) for name, each in laid.named_parameters() if each.requires_grad]
-    trained.sort(key=lambda pair: (*_order(pair[0]), pair[0]))
-    device = trained[0][1].device
+def _flatten(model: Any, trained: list[tuple[str, Any]], settings: dict[str, Any] | None, **facts: Any) -> Adapter:
+    """Moves parameters into one vector, in their order, and makes them views of it."""
+    device, dtype = trained[0][1].device, torch.float32 if settings is not None else trained[0][1].dtype
     count = sum(each.numel() for _, each in trained)
-    weights = torch.empty(count, dtype=torch.float32, device=device)
-    grads = torch.zeros(count, dtype=torch.float32, device=device)
+    weights = torch.empty(count, dtype=dtype, device=device)
+    grads = torch.zeros(count, dtype=dtype, device=device)
     places = []
     at = 0
     for name, each in trained:
@@ -124,68 +192,6 @@ def _flatten(laid: Any) -> Adapter:
         weights[at:end] = each.data.reshape(-1)
         each.data = weights[at:end].view(each.shape)
         each.grad = grads[at:end].view(each.shape)
-        places.append((name.replace(f".{ADAPTER}.", "."), each.shape, at))
+        places.append((name, each.shape, at))
         at = end
-    return Adapter(laid, weights, grads, places)
-
-
-def load_adapter(adapter: Adapter, archive: bytes) -> None:
-    """Puts the weights of an archive into the model.
-
-    Raises:
-        TrainerError: ``adapter.other``, when they are not of this model and these settings.
-    """
-    from safetensors.torch import load
-
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        member = tar.extractfile("adapter_model.safetensors")
-        tensors = load(member.read()) if member is not None else {}
-    if {name: each.shape for name, each in tensors.items()} != {name: shape for name, shape, _ in adapter.places}:
-        raise TrainerError(
-            "adapter.other", "the adapter is of another model or rank", "use the spec the adapter was made with"
-        )
-    for name, place in adapter.named(adapter.weights).items():
-        place.copy_(tensors[name])
-
-
-def pack_adapter(adapter: Adapter, vector: Tensor, base: dict[str, str], facts: str, tokenizer: Any) -> bytes:
-    """The archive (tar) that peft and its friends load once unpacked.
-
-    Args:
-        adapter: for names and settings.
-        vector: (P,) the weights to ship.
-        base: ``name`` and ``digest`` of the base model's folder.
-        facts: the text of ``README.md``.
-        tokenizer: for its chat template.
-    """
-    from safetensors.torch import save
-
-    config = adapter.model.peft_config[ADAPTER].to_dict()
-    config |= {"base_model_name_or_path": base["name"], "revision": base["digest"], "inference_mode": True}
-    config["target_modules"] = sorted(config["target_modules"]) if config["target_modules"] else None
-    tensors = {name: each.detach().cpu().contiguous() for name, each in adapter.named(vector).items()}
-    members = {
-        "README.md": facts.encode(),
-        "adapter_config.json": json.dumps(config, indent=2, sort_keys=True, default=str).encode(),
-        "adapter_model.safetensors": save(tensors, metadata={"format": "pt"}),
-    }
-    if tokenizer.chat_template:
-        members["chat_template.jinja"] = str(tokenizer.chat_template).encode()
-    return deterministic_tar(members)
-
-
-def deterministic_tar(members: dict[str, bytes]) -> bytes:
-    """A POSIX tar of the members in the order of their names, with no time, no owner and fixed modes."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(members):
-            info = tarfile.TarInfo(name)
-            info.size = len(members[name])
-            info.mode = 0o644
-            tar.addfile(info, io.BytesIO(members[name]))
-    return buffer.getvalue()
-
-
-def digest_of(content: bytes) -> str:
-    """``sha256:`` and 64 hexadecimal digits."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+    return Adapter(model, weights, grads, places, settings, **facts)

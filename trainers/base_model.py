@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from trainers.device import Device
 from trainers.encoding import PLAIN_TEMPLATE
 from trainers.errors import TrainerError
@@ -44,8 +46,8 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
-def load_base(folder: ModelFolder, device: Device) -> Any:
-    """The causal model on the device, frozen, in the device's precision.
+def load_base(folder: ModelFolder, device: Device, dtype: torch.dtype | None = None) -> Any:
+    """The causal model on the device, frozen, in ``dtype`` or else the device's precision.
 
     Raises:
         TrainerError: ``model.unknown`` (no causal model of transformers), ``model.broken`` (weights do not fit).
@@ -67,7 +69,7 @@ def load_base(folder: ModelFolder, device: Device) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=device.dtype,
+            dtype=dtype or device.dtype,
             output_loading_info=True,
         )
     except MemoryError:

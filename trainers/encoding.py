@@ -33,7 +33,10 @@ PLAIN_TEMPLATE = (
 
 @dataclass
 class Split:
-    """Tokens of all records one after the other; record ``i`` is ``starts[i]:starts[i + 1]``."""
+    """Tokens of all records one after the other; record ``i`` is ``starts[i]:starts[i + 1]``.
+
+    ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt.
+    """
 
     ids: list[str] = field(default_factory=list)
     tokens: array[int] = field(default_factory=lambda: array("i"))
@@ -43,6 +46,7 @@ class Split:
     truncated: int = 0
     truncated_tokens: int = 0
     refused: int = 0
+    prefix: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,15 +54,16 @@ class Split:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each record."""
-        return [self.starts[index + 1] - self.starts[index] for index in range(len(self.ids))]
+        before = len(self.prefix)
+        return [before + self.starts[index + 1] - self.starts[index] for index in range(len(self.ids))]
 
     def tokens_of(self, index: int) -> array[int]:
         """Token ids of a record."""
-        return self.tokens[self.starts[index] : self.starts[index + 1]]
+        return array("i", self.prefix) + self.tokens[self.starts[index] : self.starts[index + 1]]
 
     def marks_of(self, index: int) -> array[int]:
         """1 for each token of a record that is learnt, else 0."""
-        return self.marks[self.starts[index] : self.starts[index + 1]]
+        return array("b", bytes(len(self.prefix))) + self.marks[self.starts[index] : self.starts[index + 1]]
 
     def add(self, record_id: str, tokens: list[int], marks: list[int]) -> None:
         """Appends a record."""

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from domains import metrics
 from trainers import batches
-from trainers.adapter import Adapter, digest_of, lay_lora, load_adapter
+from trainers.adapter import Adapter, lay
+from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.device import Device, choose_device
 from trainers.encoding import Split, cut_prompt, encode, render
@@ -52,9 +54,10 @@ class Question:
 
 @dataclass
 class Bench:
-    """A model with its adapter, ready to answer with or without it."""
+    """A model with its adapter, ready to answer with or without it; ``neutral`` are the weights that change nothing."""
 
     adapter: Adapter
+    neutral: Tensor
     forward: Forward | None
     tokenizer: Any
     device: Device
@@ -66,11 +69,15 @@ class Bench:
         if name == "tuned":
             yield self.adapter.base
             return
-        # Zeroed weights for the layers of ours, which know no switch; peft's switch spares its own the products.
-        with self.adapter.holding(torch.zeros_like(self.adapter.weights)), self.adapter.model.disable_adapter():
+        # Neutral weights for layers that know no switch; peft's switch spares its own the products.
+        with self.adapter.holding(self.neutral), self.adapter.switched_off():
             self._refresh()
             yield self.adapter.base
         self._refresh()
+
+    def prefix(self, name: str) -> tuple[int, ...]:
+        """Ids to put before an input that ``as_model(name)`` is to read."""
+        return self.adapter.prefix if name == "tuned" else ()
 
     def _refresh(self) -> None:
         if self.forward is not None:
@@ -88,11 +95,13 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     tokenizer = load_tokenizer(folder)
     device = choose_device(spec.precision)
     model = load_base(folder, device)
-    adapter = lay_lora(model, spec.lora, spec.seed)
+    adapter = lay(model, spec)
     adapter.model.eval()
-    load_adapter(adapter, archive)
-    forward = choose_forward(adapter, spec.packing, has_dropout=False) if is_for_loss else None
-    return Bench(adapter, forward, tokenizer, device, stop_tokens(model, tokenizer))
+    adapter.has_dropout = False
+    neutral = adapter.weights.clone()
+    load(adapter, archive)
+    forward = choose_forward(adapter, spec.packing) if is_for_loss else None
+    return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer))
 
 
 def prompt_tokens(tokenizer: Any, record: Record, max_length: int) -> list[int]:
@@ -142,8 +151,10 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
     for name in ("base", "tuned"):
+        split.prefix = bench.prefix(name)
         with bench.as_model(name) as model:
-            answers[name] = _answers(spec, bench, model, name, prompts, question, speak, stop)
+            asked = [[*split.prefix, *prompt] for prompt in prompts]
+            answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
     references = [record.messages[-1].content for record in records]
     scores = {

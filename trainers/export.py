@@ -26,30 +26,19 @@ from torch import Tensor
 
 from compliance.vault import atomic_output, open_reader, seal_writer
 from trainers.adapter import ADAPTER
+from trainers.archive import MODEL_WEIGHTS, model_texts
 from trainers.encoding import Split, encode
 from trainers.errors import EXIT_REFUSED, TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import ExportFinished
 from trainers.keys import Keys
+from trainers.lora_linear import row_lengths
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of, read_records
 from trainers.spec import Spec
 
 EXPORT_FILE = "merged.sealed"
 UNPROVEN_FILE = "merged.unproven"
-WEIGHTS = "model.safetensors"
-TEXT_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "LICENSE",
-)
 #: What the export has to reach: share of positions with the same most likely token, and mean divergence in nats.
 LEAST_AGREEMENT = 0.97
 MOST_DIVERGENCE = 0.02
@@ -77,9 +66,12 @@ def export(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> Non
     """Merges, seals, reads back and compares.
 
     Raises:
-        TrainerError: ``export.parity``, after which no export is left; and as ``open_bench``.
+        TrainerError: ``export.way`` (a soft prompt cannot be merged); ``export.parity``, after which no export is left;
+            and as ``open_bench``.
         Cancelled: a signal came; no export is left.
     """
+    if spec.way == "prompt":
+        raise TrainerError("export.way", "a soft prompt is no part of any weight", "ship the adapter, which peft loads")
     bench = open_bench(spec, keys, out, is_for_loss=False)
     records = []
     for record in read_records(spec.data.validation, keys.data_key, "validation"):
@@ -100,7 +92,7 @@ def export(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> Non
     try:
         with path.open("rb") as source, open_reader(source, keys.output_key, context, writer.commitment) as reader:
             _read_back(io.BufferedReader(reader, 1 << 20), bench, stop)
-        with bench.adapter.model.disable_adapter():
+        with bench.adapter.switched_off():
             parity = compare(expected, _answers(bench.adapter.base, split, bench.device.name, stop))
         is_kept = parity.is_reached
     finally:
@@ -175,12 +167,14 @@ def _merged(bench: Bench, name: str, weight: Tensor) -> Tensor:
     module: Any = bench.adapter.base.get_submodule(path) if path else None
     if kind != "weight" or not hasattr(module, "lora_A") or ADAPTER not in module.lora_A:
         return weight
-    part: Tensor = module.get_delta_weight(ADAPTER)
-    return (weight.float() + part.float()).to(weight.dtype)
+    whole: Tensor = weight.float() + module.get_delta_weight(ADAPTER).float()
+    if ADAPTER in module.lora_magnitude_vector:
+        whole *= (module.lora_magnitude_vector[ADAPTER].weight / row_lengths(module, ADAPTER))[:, None]
+    return whole.to(weight.dtype)
 
 
 def _archive(bench: Bench, folder: Path, stop: Stop) -> Iterator[bytes]:
-    members = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+    members = model_texts(folder)
     members["chat_template.jinja"] = str(bench.tokenizer.chat_template).encode()
     for name in sorted(members):
         yield _member(name, len(members[name]))
@@ -195,7 +189,7 @@ def _archive(bench: Bench, folder: Path, stop: Stop) -> Iterator[bytes]:
     # Aligned to eight bytes by blanks. Source: the format description of the safetensors project.
     raw += b" " * (-len(raw) % 8)
     total = 8 + len(raw) + end
-    yield _member(WEIGHTS, total)
+    yield _member(MODEL_WEIGHTS, total)
     yield len(raw).to_bytes(8, "little") + raw
     for name, each in weights.items():
         stop.check()
@@ -219,7 +213,7 @@ def _read_back(source: BinaryIO, bench: Bench, stop: Stop) -> None:
     places = _weights(bench)
     with tarfile.open(fileobj=source, mode="r|") as tar:
         for info in tar:
-            member = tar.extractfile(info) if info.name == WEIGHTS else None
+            member = tar.extractfile(info) if info.name == MODEL_WEIGHTS else None
             if member is None:
                 continue
             header = json.loads(member.read(int.from_bytes(member.read(8), "little")))

@@ -12,12 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
+
 from trainers.adapter import Adapter
 
 
 @dataclass(frozen=True)
 class Flops:
-    """``linear`` counts frozen weights of linear layers without the head, ``adapter`` trained ones, ``head`` V x D."""
+    """``linear`` counts frozen weights of linear layers without the head, ``adapter`` trained ones, ``head`` V x D.
+
+    Of a fully trained model all linear layers are trained ones; a soft prompt multiplies nothing.
+    """
 
     linear: int
     adapter: int
@@ -32,12 +37,18 @@ class Flops:
         linear = sum(
             each.weight.numel()
             for name, each in base.named_modules()
-            if name.endswith("base_layer") and getattr(each, "weight", None) is not None
+            if not any(True for _ in each.children())
+            and getattr(getattr(each, "weight", None), "ndim", 0) == 2
+            and not isinstance(each, torch.nn.Embedding)
+            and each is not head
+            and ".lora_" not in name
         )
         config = base.config
         width = int(getattr(config, "hidden_size", 0) or 0)
         layers = int(getattr(config, "num_hidden_layers", 0) or 0)
-        return cls(linear, adapter.weights.numel(), 0 if head is None else head.weight.numel(), width * layers)
+        frozen = linear if adapter.settings is not None else 0
+        trained = adapter.weights.numel() if adapter.is_low_rank else linear - frozen
+        return cls(frozen, trained, 0 if head is None else head.weight.numel(), width * layers)
 
     def training(self, tokens: int, pairs: int, supervised: int) -> int:
         """Forward and backward.

@@ -8,12 +8,14 @@ Guarantees: a way whose losses differ from the plain one by more than ``TOLERANC
 so. Does not: time the ways; packed ones were measured faster wherever they apply.
 
 Example:
-    >>> forward = choose_forward(adapter, "auto", has_dropout=False)
+    >>> forward = choose_forward(adapter, "auto")
     >>> losses = forward.losses(micro_batch(split, [3, 7], device="cpu"))  # (S,)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,9 +58,10 @@ class MicroBatch:
 
 def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
     """Puts records of a split behind each other."""
-    tokens = torch.cat([torch.tensor(split.tokens_of(index), dtype=torch.int64) for index in indices])
+    sequences = [torch.tensor(split.tokens_of(index), dtype=torch.int64) for index in indices]
+    tokens = torch.cat(sequences)
     marks = torch.cat([torch.tensor(split.marks_of(index), dtype=torch.bool) for index in indices])
-    lengths = [split.starts[index + 1] - split.starts[index] for index in indices]
+    lengths = [len(each) for each in sequences]
     owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     # The first token of a sequence is never marked, so the position before a marked one is of the same sequence.
     marked = torch.nonzero(marks)[:, 0]
@@ -105,13 +108,14 @@ class PackedForward:
         kept = base.config._attn_implementation
         base.set_attn_implementation(self._attention)
         try:
-            out = base(
-                input_ids=batch.tokens[None],
-                position_ids=batch.positions[None],
-                use_cache=False,
-                logits_to_keep=batch.rows,
-                packed_lengths=batch.lengths,
-            )
+            with self._adapter.computing():
+                out = base(
+                    input_ids=batch.tokens[None],
+                    position_ids=batch.positions[None],
+                    use_cache=False,
+                    logits_to_keep=batch.rows,
+                    packed_lengths=batch.lengths,
+                )
         finally:
             base.set_attn_implementation(kept)
         return _logit_losses(out.logits[0], batch.targets)
@@ -136,17 +140,17 @@ class BucketForward:
         mask = mask.to(batch.tokens.device)
         padded = torch.zeros(mask.shape, dtype=torch.int64, device=batch.tokens.device)
         padded[mask] = batch.tokens
-        logits = self._adapter.base(input_ids=padded, attention_mask=mask.long(), use_cache=False).logits
+        with self._adapter.computing():
+            logits = self._adapter.base(input_ids=padded, attention_mask=mask.long(), use_cache=False).logits
         return _logit_losses(logits[mask][batch.rows], batch.targets)
 
 
-def choose_forward(adapter: Adapter, packing: str, *, has_dropout: bool) -> Forward:
+def choose_forward(adapter: Adapter, packing: str) -> Forward:
     """The fastest way that gives the plain way's losses.
 
     Args:
         adapter: with its model in place.
         packing: ``auto``, ``pack`` (refuses to pad) or ``bucket``.
-        has_dropout: whether the adapter's input is dropped at random, which only peft's own layers do.
 
     Raises:
         TrainerError: ``spec.packing``, when packing is demanded and the model does not allow it.
@@ -159,8 +163,8 @@ def choose_forward(adapter: Adapter, packing: str, *, has_dropout: bool) -> Forw
     reasons = []
     for make in (_layers, _packed):
         try:
-            candidate: Forward = make(adapter, has_dropout)
-            with _nudged(adapter):
+            candidate: Forward = make(adapter)
+            with _nudged(adapter), _undisturbed(adapter):
                 candidate.refresh()
                 difference = _difference(candidate, plain, adapter)
             candidate.refresh()
@@ -180,34 +184,39 @@ def choose_forward(adapter: Adapter, packing: str, *, has_dropout: bool) -> Forw
     return plain
 
 
-def _layers(adapter: Adapter, has_dropout: bool) -> Forward:
-    if has_dropout:
+def _layers(adapter: Adapter) -> Forward:
+    if not adapter.is_low_rank:
+        raise Unsuitable("own layers know low-rank adapters only")
+    if adapter.has_dropout:
         raise Unsuitable("own layers know no dropout")
     return LlamaStack(adapter)
 
 
-def _packed(adapter: Adapter, _has_dropout: bool) -> Forward:
+def _packed(adapter: Adapter) -> Forward:
     return PackedForward(adapter, "packed through the model's own layers")
 
 
 def _tolerance(adapter: Adapter) -> float:
-    return TOLERANCE if next(adapter.base.parameters()).dtype == torch.bfloat16 else TOLERANCE / 200
+    return TOLERANCE if adapter.dtype == torch.bfloat16 else TOLERANCE / 200
 
 
-class _nudged:
-    """Small random weights in the adapter for a while, so that its part shows in a comparison."""
+@contextmanager
+def _undisturbed(adapter: Adapter) -> Iterator[None]:
+    """Without dropout, under which no two passes are alike."""
+    adapter.model.eval()
+    try:
+        yield
+    finally:
+        adapter.model.train(adapter.has_dropout)
 
-    def __init__(self, adapter: Adapter) -> None:
-        self._adapter = adapter
 
-    def __enter__(self) -> None:
-        source = torch.Generator().manual_seed(0)
-        self._kept = self._adapter.weights.clone()
-        noise = torch.randn(self._kept.shape, generator=source).to(self._kept.device)
-        self._adapter.weights.add_(noise, alpha=0.01)
-
-    def __exit__(self, *_: object) -> None:
-        self._adapter.weights.copy_(self._kept)
+def _nudged(adapter: Adapter) -> AbstractContextManager[None]:
+    """Small random weights in a low-rank adapter for a while, so that its part shows in a comparison."""
+    if not adapter.is_low_rank:
+        return nullcontext()
+    source = torch.Generator().manual_seed(0)
+    noise = torch.randn(adapter.weights.shape, generator=source).to(adapter.weights.device)
+    return adapter.holding(adapter.weights + 0.01 * noise)
 
 
 @torch.no_grad()

@@ -230,7 +230,7 @@ class Loop:
             self._stop.check()
             batch = micro_batch(held_out, piece, self.parts.device.name)
             total += self.parts.method.measure(self.parts.forward, batch)
-        model.train(self.spec.lora.dropout > 0)
+        model.train(self.parts.adapter.has_dropout)
         loss = total / held_out.supervised
         is_best = not is_start and loss < self.state.best_loss
         if is_best:

@@ -1,7 +1,7 @@
-"""peft's LoRA layer with the sum rounded once.
+"""peft's LoRA and DoRA layers with the sum rounded once.
 
 Guarantees: equals peft's own forward pass up to rounding, dropout, switched-off and merged adapters included.
-Does not: handle variants (DoRA and the like), quantised or convolutional layers; those keep peft's way.
+Does not: handle other variants, quantised or convolutional layers, nor DoRA with dropout; those keep peft's way.
 
 Why: in bf16 peft adds the adapter's part to an output that is on bf16's grid already. At the beginning of a run the
 part is smaller than half a step of that grid and vanishes, so the model learns less than it was told to. Added inside
@@ -21,16 +21,22 @@ from torch import Tensor
 
 
 def sum_inside(model: Any, adapter: str) -> None:
-    """Gives every plain LoRA layer of a peft model the forward pass of this module."""
+    """Gives every plain LoRA or DoRA layer of a peft model the forward pass of this module."""
     from peft.tuners.lora import Linear
+    from peft.tuners.lora.variants import DoraLinearVariant
 
     for module in model.modules():
-        is_plain = type(module) is Linear and type(module.base_layer) is torch.nn.Linear and not module.lora_variant
-        if is_plain and adapter in module.lora_A and not module.lora_bias[adapter]:
-            module.forward = functools.partial(_forward, module, adapter, module.forward)
+        if type(module) is not Linear or type(module.base_layer) is not torch.nn.Linear:
+            continue
+        variant = module.lora_variant.get(adapter)
+        is_dora = type(variant) is DoraLinearVariant and type(module.lora_dropout[adapter]) is torch.nn.Identity
+        if (variant is None or is_dora) and adapter in module.lora_A and not module.lora_bias[adapter]:
+            module.forward = functools.partial(_forward, module, adapter, is_dora, module.forward)
 
 
-def _forward(module: Any, adapter: str, peft_forward: Any, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+def _forward(
+    module: Any, adapter: str, is_dora: bool, peft_forward: Any, x: Tensor, *rest: Any, **named: Any
+) -> Tensor:
     if module.disable_adapters or module.merged or rest or named or module.active_adapters != [adapter]:
         kept: Tensor = peft_forward(x, *rest, **named)
         return kept
@@ -39,6 +45,17 @@ def _forward(module: Any, adapter: str, peft_forward: Any, x: Tensor, *rest: Any
     low = module.lora_dropout[adapter](flat) @ module.lora_A[adapter].weight.to(x.dtype).T
     part = low @ (module.lora_B[adapter].weight * module.scaling[adapter]).to(x.dtype).T
     out = torch.addmm(part, flat, base.weight.T)
+    if is_dora:
+        out = out * (module.lora_magnitude_vector[adapter].weight / row_lengths(module, adapter)).to(out.dtype)
     if base.bias is not None:
         out = out + base.bias
     return out.view(*x.shape[:-1], out.shape[-1])
+
+
+@torch.no_grad()
+def row_lengths(module: Any, adapter: str) -> Tensor:
+    """(out,) fp32 lengths of the rows of base and adapter together; DoRA takes them as constants (its section 4.3)."""
+    low, high = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+    whole = torch.addmm(module.base_layer.weight.float(), high, low, alpha=module.scaling[adapter])
+    lengths: Tensor = torch.linalg.vector_norm(whole, dim=1)
+    return lengths

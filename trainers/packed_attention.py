@@ -73,5 +73,7 @@ def packed_attention(
     kv_heads = key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
     q = (query[0] * scale).transpose(0, 1).reshape(tokens, kv_heads, heads // kv_heads, size)
-    out: Tensor = _PackedAttention.apply(q, key[0].transpose(0, 1), value[0].transpose(0, 1), packed_lengths)  # type: ignore[no-untyped-call]
+    # Under autocast queries and keys come back from their rotation in fp32; all three go on as the values are.
+    q, k = q.to(value.dtype), key[0].transpose(0, 1).to(value.dtype)
+    out: Tensor = _PackedAttention.apply(q, k, value[0].transpose(0, 1), packed_lengths)  # type: ignore[no-untyped-call]
     return out.reshape(1, tokens, heads, value.shape[3]), None

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from trainers.adapter import Adapter, digest_of, lay_lora, pack_adapter
+from trainers.adapter import Adapter, lay
+from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer
 from trainers.checkpoint import has_checkpoint
-from trainers.device import choose_device, memory_bytes
+from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, RunFinished, RunStarted, SpecValid
@@ -45,6 +46,16 @@ def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: K
     """Reads and tokenises one shard."""
     records = _watched(read_records(shard, keys.data_key, name), stop)
     return encode(records, tokenizer, spec.max_length, spec.too_long)
+
+
+def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:
+    """The model laid out for training: full training keeps its weights in fp32 and multiplies as the device does."""
+    dtype = torch.float32 if spec.way == "full" else device.dtype
+    adapter = lay(load_base(folder, device, dtype), spec)
+    if dtype != device.dtype:
+        adapter.autocast = device.dtype
+    adapter.model.train(adapter.has_dropout)
+    return adapter
 
 
 def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
@@ -77,11 +88,11 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
         splits[name] = load_split(spec, shard, name, tokenizer, keys, stop)
         _announce(spec, name, splits[name], speak)
     device = choose_device(spec.precision)
-    model = load_base(folder, device)
+    adapter = load_trained(spec, folder, device)
     stop.check()
-    adapter = lay_lora(model, spec.lora, spec.seed)
-    adapter.model.train(spec.lora.dropout > 0)
-    forward = choose_forward(adapter, spec.packing, has_dropout=spec.lora.dropout > 0)
+    for split in splits.values():
+        split.prefix = adapter.prefix
+    forward = choose_forward(adapter, spec.packing)
     torch.manual_seed(spec.seed)
     parts = Parts(adapter, forward, device, Sft(), splits["train"], splits["validation"])
     loop = Loop(spec, parts, out, keys.output_key, speak, stop)
@@ -129,8 +140,7 @@ def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must
 
 def _finish(spec: Spec, keys: Keys, out: Path, speak: Speaker, loop: Loop, folder: ModelFolder, tokenizer: Any) -> None:
     adapter, state = loop.parts.adapter, loop.state
-    base = {"name": folder.path.name, "digest": folder.digest}
-    archive = pack_adapter(adapter, loop.best, base, _card(spec, adapter, loop, folder), tokenizer)
+    archive = pack(adapter, loop.best, folder, _card(spec, adapter, loop, folder), tokenizer)
     context = context_of(spec.output.context)
     written = write_sealed(out / ADAPTER_FILE, archive, keys.output_key, context)
     speak(
@@ -155,11 +165,18 @@ def _finish(spec: Spec, keys: Keys, out: Path, speak: Speaker, loop: Loop, folde
 def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
     """README.md of the adapter; depends on the spec, the data and the result alone, never on the time of day."""
     state = loop.state
+    low_rank = f"(rank {spec.lora.rank}, alpha {spec.lora.alpha}{', rsLoRA' if spec.lora.is_rank_stabilised else ''})"
+    ways = {
+        "lora": f"LoRA {low_rank}",
+        "dora": f"DoRA {low_rank}",
+        "prompt": f"Soft prompt of {spec.prompt.tokens} vectors",
+        "full": "All weights trained",
+    }
+    library, title = ("transformers", "Model") if spec.way == "full" else ("peft", "Adapter")
     return (
-        "---\nlibrary_name: peft\n---\n\n"
-        f"# Adapter of run {spec.run}\n\n"
-        f"LoRA (rank {spec.lora.rank}, alpha {spec.lora.alpha}) on {folder.path.name}, "
-        f"{adapter.weights.numel()} trained weights.\n\n"
+        f"---\nlibrary_name: {library}\n---\n\n"
+        f"# {title} of run {spec.run}\n\n"
+        f"{ways[spec.way]} on {folder.path.name}, {adapter.weights.numel()} trained weights.\n\n"
         f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
         f"- held-out loss {state.best_loss:.6f} after step {state.best_step} of {state.step}; this is that state\n"
         f"- trained on {len(loop.parts.train)} records, chosen by {len(loop.parts.held_out)} held-out ones\n"

@@ -114,10 +114,11 @@ class Server:
             yield {"error": str(fault)}
             return
         tokenizer, tokens, shown = self._bench.tokenizer, [], ""
-        with self._bench.as_model("tuned" if request["adapter"] else "base") as model:
+        name = "tuned" if request["adapter"] else "base"
+        with self._bench.as_model(name) as model:
             for token in answer_stream(
                 model,
-                prompt,
+                [*self._bench.prefix(name), *prompt],
                 self._bench.stops,
                 request["max_new_tokens"],
                 request["temperature"],

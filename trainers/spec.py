@@ -104,8 +104,15 @@ class LoraSpec:
 
 
 @dataclass(frozen=True)
+class PromptSpec:
+    """Prompt tuning: how many trained vectors stand before every input."""
+
+    tokens: int = declared(Whole(1, 1024), 20)
+
+
+@dataclass(frozen=True)
 class OptimiserSpec:
-    """AdamW on the adapter in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
+    """AdamW on what is trained, in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
 
     learning_rate: float = declared(Number(above=0.0, maximum=1.0), 2e-4)
     weight_decay: float = declared(Number(minimum=0.0, maximum=1.0), 0.0)
@@ -118,6 +125,8 @@ class OptimiserSpec:
 class Spec:
     """One run.
 
+    ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
+    (``full``) or vectors before the input (``prompt``).
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
     is what goes through the model at once and changes memory and speed, not the result beyond rounding.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
@@ -130,8 +139,9 @@ class Spec:
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
     method: str = declared(Choice(("sft",)), "sft")
-    way: str = declared(Choice(("lora",)), "lora")
+    way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
+    prompt: PromptSpec = part(PromptSpec, is_required=False)
     optimiser: OptimiserSpec = part(OptimiserSpec, is_required=False)
     epochs: int = declared(Whole(1, 1000), 1)
     max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
@@ -188,9 +198,13 @@ def identity(spec: Spec) -> str:
     """A digest of all that decides the result of a step; two specs of one identity may share a checkpoint.
 
     Left out: how long to go on (``epochs``, ``max_steps``, ``patience``), how often to look, the micro-batch and where
-    files lie. A run may therefore be continued with more epochs; its schedule then follows the new length.
+    files lie. A run may therefore be continued with more epochs; its schedule then follows the new length. A setting
+    that came after the first version is left out where it stands at its default, so that older checkpoints stay good.
     """
     facts = asdict(spec)
+    for name, default in LATER.items():
+        if facts[name] == default:
+            del facts[name]
     for name in ("epochs", "max_steps", "patience", "evaluate_every", "checkpoint_every", "micro_tokens"):
         del facts[name]
     del facts["model"]["path"], facts["data"]["test"]
@@ -198,6 +212,10 @@ def identity(spec: Spec) -> str:
         del facts["data"][shard]["path"]
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+#: Settings that the first version did not have, with what they are when nobody sets them.
+LATER: dict[str, Any] = {"prompt": asdict(PromptSpec())}
 
 
 def json_schema() -> dict[str, Any]:

@@ -58,7 +58,7 @@ def losses_and_grads(forward, adapter):
 )
 def test_the_way_taken_equals_the_padded_one(kind, changes, expected, kit, tmp_path):
     adapter = laid(kit.make_model(tmp_path, kind, **changes))
-    taken = ways.choose_forward(adapter, "auto", has_dropout=False)
+    taken = ways.choose_forward(adapter, "auto")
     assert type(taken).__name__ == expected, taken.reason
     losses, grads = losses_and_grads(taken, adapter)
     plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, ""), adapter)
@@ -99,8 +99,11 @@ def test_dropout_and_partial_targets_take_the_general_way(tiny_model):
     adapter = laid(tiny_model, LoraSpec(rank=4, alpha=8, targets=("q_proj", "v_proj")))
     with pytest.raises(Unsuitable):
         LlamaStack(adapter)
-    assert isinstance(ways.choose_forward(adapter, "auto", has_dropout=False), ways.PackedForward)
-    assert isinstance(ways.choose_forward(laid(tiny_model), "auto", has_dropout=True), ways.PackedForward)
+    assert isinstance(ways.choose_forward(adapter, "auto"), ways.PackedForward)
+    dropping = laid(tiny_model, LoraSpec(rank=4, alpha=8, dropout=0.1))
+    dropping.model.train()
+    assert isinstance(ways.choose_forward(dropping, "auto"), ways.PackedForward)
+    assert dropping.model.training
 
 
 def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monkeypatch):
@@ -111,7 +114,7 @@ def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monke
 
     monkeypatch.setattr(llama_layer, "attend", leaky)
     monkeypatch.setattr(packed_attention, "attend", leaky)
-    taken = ways.choose_forward(laid(tiny_model), "auto", has_dropout=False)
+    taken = ways.choose_forward(laid(tiny_model), "auto")
     assert isinstance(taken, ways.BucketForward)
     assert "differ by" in taken.reason
 

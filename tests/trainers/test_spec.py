@@ -93,6 +93,16 @@ def test_identity_ignores_how_long_and_where_but_not_what():
     assert specs.identity(first) == specs.identity(longer) != specs.identity(other)
 
 
+def test_a_spec_of_the_first_version_keeps_its_identity():
+    """Checkpoints that were made before a setting existed can be taken up after it came."""
+    first = "sha256:1a8bae3811d2382a05dce242e38cc8ad886970d3b6a8f2343f20cde5b65f5a8e"
+    assert specs.identity(specs.read_spec(minimal())) == first
+    explicit = minimal() | {name: dict(default) for name, default in specs.LATER.items()}
+    assert specs.identity(specs.read_spec(explicit)) == first
+    changed = specs.read_spec(minimal() | {"prompt": {"tokens": 3}})
+    assert specs.identity(changed) != first
+
+
 def test_spec_and_events_load_neither_torch_nor_django():
     code = "import sys, trainers.spec, trainers.events; print({'torch', 'django', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
