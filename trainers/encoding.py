@@ -16,10 +16,13 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainers.errors import TrainerError
 from trainers.shards import Message, Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP = 256
 
@@ -35,7 +38,9 @@ PLAIN_TEMPLATE = (
 class Split:
     """Tokens of all records one after the other; record ``i`` is ``starts[i]:starts[i + 1]``.
 
-    ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt.
+    ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt. Of
+    pairs ``rejected`` holds the worse answers behind the same prompts, and ``reference`` (2, records) what the
+    untouched model thinks of chosen and rejected ones.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -47,15 +52,39 @@ class Split:
     truncated_tokens: int = 0
     refused: int = 0
     prefix: tuple[int, ...] = ()
+    rejected: Split | None = None
+    reference: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each record."""
+        """Tokens of each record, of both answers where it is a pair."""
         before = len(self.prefix)
-        return [before + self.starts[index + 1] - self.starts[index] for index in range(len(self.ids))]
+        own = [before + self.starts[index + 1] - self.starts[index] for index in range(len(self.ids))]
+        if self.rejected is None:
+            return own
+        return [one + before + other for one, other in zip(own, self.rejected.lengths, strict=True)]
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of all records."""
+        return sum(self.lengths)
+
+    @property
+    def supervised_count(self) -> int:
+        """Tokens that are learnt, of both answers where records are pairs."""
+        return self.supervised + (self.rejected.supervised if self.rejected is not None else 0)
+
+    def sequences_of(self, index: int) -> list[tuple[array[int], array[int]]]:
+        """Tokens and marks of a record; of a pair first the chosen, then the rejected answer."""
+        own = (self.tokens_of(index), self.marks_of(index))
+        if self.rejected is None:
+            return [own]
+        before = (array("i", self.prefix), array("b", bytes(len(self.prefix))))
+        other = (before[0] + self.rejected.tokens_of(index), before[1] + self.rejected.marks_of(index))
+        return [own, other]
 
     def tokens_of(self, index: int) -> array[int]:
         """Token ids of a record."""
@@ -157,17 +186,59 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
     """
     split = Split()
     for group in _groups(iter(records)):
-        pieces = [segments(tokenizer, record.messages) for record in group]
-        texts = [text for record in pieces for text, _ in record]
-        encoded = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
-        for record, parts in zip(group, pieces, strict=True):
-            tokens: list[int] = []
-            marks: list[int] = []
-            for _, is_learnt in parts:
-                piece = next(encoded)
-                tokens += piece
-                marks += [int(is_learnt)] * len(piece)
-            _admit(split, record.id, tokens, marks, max_length, too_long)
+        for record, (tokens, marks) in zip(group, _encoded(tokenizer, [each.messages for each in group]), strict=True):
+            fitted = _fitted(split, tokens, marks, max_length, too_long)
+            if fitted is not None:
+                split.add(record.id, *fitted)
+    return _not_empty(split)
+
+
+def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str) -> Split:
+    """As ``encode``, of records that hold a rejected answer too; only the two last answers are learnt.
+
+    A pair is refused as a whole where one of its answers is; where one is shortened, it counts as truncated.
+    """
+    split = Split(rejected=Split())
+    assert split.rejected is not None
+    for group in _groups(iter(records)):
+        chosen = [_last_learnt(each.messages, each.messages[-1].content) for each in group]
+        rejected = [_last_learnt(each.messages, each.rejected or "") for each in group]
+        sides = zip(_encoded(tokenizer, chosen), _encoded(tokenizer, rejected), strict=True)
+        for record, (one, other) in zip(group, sides, strict=True):
+            counts = Split()
+            fitted = [_fitted(counts, *side, max_length, too_long) for side in (one, other)]
+            split.truncated += counts.truncated > 0
+            split.truncated_tokens += counts.truncated_tokens
+            if fitted[0] is None or fitted[1] is None:
+                split.refused += 1
+                continue
+            split.add(record.id, *fitted[0])
+            split.rejected.add(record.id, *fitted[1])
+    return _not_empty(split)
+
+
+def _last_learnt(messages: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
+    """The conversation with another last answer, which alone is learnt."""
+    before = tuple(Message(each.role, each.content, 0) for each in messages[:-1])
+    return (*before, Message("assistant", answer, 1))
+
+
+def _encoded(tokenizer: Any, conversations: list[tuple[Message, ...]]) -> Iterator[tuple[list[int], list[int]]]:
+    """Tokens and marks of each conversation."""
+    pieces = [segments(tokenizer, messages) for messages in conversations]
+    texts = [text for parts in pieces for text, _ in parts]
+    encoded = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+    for parts in pieces:
+        tokens: list[int] = []
+        marks: list[int] = []
+        for _, is_learnt in parts:
+            piece = next(encoded)
+            tokens += piece
+            marks += [int(is_learnt)] * len(piece)
+        yield tokens, marks
+
+
+def _not_empty(split: Split) -> Split:
     if not len(split):
         raise TrainerError(
             "data.nothing_left",
@@ -177,11 +248,14 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
     return split
 
 
-def _admit(split: Split, record_id: str, tokens: list[int], marks: list[int], max_length: int, too_long: str) -> None:
+def _fitted(
+    split: Split, tokens: list[int], marks: list[int], max_length: int, too_long: str
+) -> tuple[list[int], list[int]] | None:
+    """The record as it can be learnt, or None; what was cut or left out is counted in ``split``."""
     if len(tokens) > max_length:
         if too_long == "refuse":
             split.refused += 1
-            return
+            return None
         split.truncated += 1
         split.truncated_tokens += len(tokens) - max_length
         tokens, marks = cut_prompt(tokens, marks, max_length)
@@ -190,8 +264,8 @@ def _admit(split: Split, record_id: str, tokens: list[int], marks: list[int], ma
         marks[0] = 0
     if not any(marks):
         split.refused += 1
-        return
-    split.add(record_id, tokens, marks)
+        return None
+    return tokens, marks
 
 
 def _groups(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -37,7 +37,7 @@ from trainers.model_folder import check_folder
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import Spec
+from trainers.spec import PAIRED, Spec
 
 #: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
@@ -140,7 +140,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         raise TrainerError("evaluate.metric", "no such metric", f"one of {known}")
     begun = time.monotonic()
     records = []
-    for record in read_records(spec.data.test, keys.data_key, "test"):
+    for record in read_records(spec.data.test, keys.data_key, "test", are_pairs=spec.method in PAIRED):
         stop.check()
         records.append(record)
         if question.limit is not None and len(records) >= question.limit:

@@ -101,6 +101,17 @@ class EvalLoss(Event):
 
 
 @dataclass(frozen=True)
+class PreferenceMeasured(Event):
+    """Held-out pairs after ``step``: the share told apart rightly, and by how much on average (as the loss sees it)."""
+
+    name: ClassVar[str] = "eval.preference"
+    step: int
+    pairs: int
+    accuracy: float
+    margin: float
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """``checkpoint.sealed`` now holds the state after ``step``."""
 

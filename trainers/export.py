@@ -35,7 +35,7 @@ from trainers.keys import Keys
 from trainers.lora_linear import row_lengths
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of, read_records
-from trainers.spec import Spec
+from trainers.spec import PAIRED, Spec
 
 EXPORT_FILE = "merged.sealed"
 UNPROVEN_FILE = "merged.unproven"
@@ -74,7 +74,7 @@ def export(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> Non
         raise TrainerError("export.way", "a soft prompt is no part of any weight", "ship the adapter, which peft loads")
     bench = open_bench(spec, keys, out, is_for_loss=False)
     records = []
-    for record in read_records(spec.data.validation, keys.data_key, "validation"):
+    for record in read_records(spec.data.validation, keys.data_key, "validation", are_pairs=spec.method in PAIRED):
         stop.check()
         records.append(record)
         if len(records) >= COMPARED_RECORDS:

@@ -42,6 +42,9 @@ class MicroBatch:
         rows: (S,) positions in ``tokens`` whose next token is supervised.
         targets: (S,) those next tokens.
         owners: (S,) which sequence each belongs to, counted within this batch.
+        reference: of pairs, (sequences,) the untouched model's log-likelihood of each answer, where it was computed.
+
+    Of pairs, all chosen answers come first, then the rejected ones in the same order.
     """
 
     tokens: Tensor
@@ -49,6 +52,7 @@ class MicroBatch:
     rows: Tensor
     targets: Tensor
     owners: Tensor
+    reference: Tensor | None = None
 
     @property
     def positions(self) -> Tensor:
@@ -58,16 +62,18 @@ class MicroBatch:
 
 def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
     """Puts records of a split behind each other."""
-    sequences = [torch.tensor(split.tokens_of(index), dtype=torch.int64) for index in indices]
-    tokens = torch.cat(sequences)
-    marks = torch.cat([torch.tensor(split.marks_of(index), dtype=torch.bool) for index in indices])
-    lengths = [len(each) for each in sequences]
+    sides = zip(*(split.sequences_of(index) for index in indices), strict=True)
+    sequences = [sequence for side in sides for sequence in side]
+    tokens = torch.cat([torch.tensor(each, dtype=torch.int64) for each, _ in sequences])
+    marks = torch.cat([torch.tensor(each, dtype=torch.bool) for _, each in sequences])
+    lengths = [len(each) for each, _ in sequences]
     owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     # The first token of a sequence is never marked, so the position before a marked one is of the same sequence.
     marked = torch.nonzero(marks)[:, 0]
     parts = (tokens, marked - 1, tokens[marked], owners[marked])
     tokens, rows, targets, owners = (each.to(device) for each in parts)
-    return MicroBatch(tokens, lengths, rows, targets, owners)
+    reference = None if split.reference is None else split.reference[:, indices].reshape(-1).to(device)
+    return MicroBatch(tokens, lengths, rows, targets, owners, reference)
 
 
 class Forward(Protocol):

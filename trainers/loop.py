@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,14 +27,15 @@ from trainers import batches
 from trainers.adapter import Adapter
 from trainers.checkpoint import State, load_checkpoint, save_checkpoint
 from trainers.device import Device, memory_bytes
+from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
 from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
 from trainers.events import CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
 from trainers.flops import Flops
 from trainers.forward import Forward, MicroBatch, micro_batch
+from trainers.methods import Method
 from trainers.optimiser import AdamW, clip, learning_rate_at
 from trainers.process import Speaker, Stop
-from trainers.sft import Sft
 from trainers.shards import context_of
 from trainers.spec import Spec, identity
 
@@ -52,7 +54,7 @@ class Parts:
     adapter: Adapter
     forward: Forward
     device: Device
-    method: Sft
+    method: Method
     train: Split
     held_out: Split
 
@@ -72,10 +74,11 @@ class Loop:
         self.state = State(micro_tokens=spec.micro_tokens or parts.device.micro_tokens)
         self.best = parts.adapter.weights.clone()
         self._random = torch.get_rng_state()
+        self._held_out_units = sum(parts.method.units(parts.held_out, index) for index in range(len(parts.held_out)))
         held_out = (
-            len(parts.held_out.tokens)
+            parts.held_out.token_count
             * LEAST_TRAINED_PER_HELD_OUT
-            / min(spec.batch_tokens, max(1, len(parts.train.tokens)))
+            / min(spec.batch_tokens, max(1, parts.train.token_count))
         )
         self._evaluate_every = spec.evaluate_every or max(
             1, math.ceil(self.schedule.steps / EVALUATIONS), int(held_out)
@@ -91,6 +94,31 @@ class Loop:
     def seconds(self) -> float:
         """Time of the run, interruptions not counted."""
         return self.state.seconds + time.monotonic() - self._started
+
+    @torch.no_grad()
+    def look_at_start(self) -> None:
+        """Log-likelihoods of all answers by the untouched model, where the method measures against them.
+
+        To be called before anything was trained or taken up. The untouched model knows no soft prompt.
+
+        Raises:
+            TrainerError: ``memory.exhausted``.
+        """
+        if not self.parts.method.needs_reference:
+            return
+        self.parts.adapter.model.eval()
+        for split in (self.parts.train, self.parts.held_out):
+            reference = torch.zeros(2, len(split))
+
+            def look(piece: list[int], batch: MicroBatch, reference: Tensor = reference) -> float:
+                answers = log_likelihoods(self.parts.forward.losses(batch), batch)
+                reference[:, piece] = answers.cpu().view(2, -1)
+                return 0.0
+
+            prefix, split.prefix = split.prefix, ()
+            self._in_pieces(split, list(range(len(split))), look, lambda: None)
+            split.prefix, split.reference = prefix, reference
+        self.parts.adapter.model.train(self.parts.adapter.has_dropout)
 
     def resume(self) -> None:
         """Takes up the checkpoint of the output folder.
@@ -150,8 +178,13 @@ class Loop:
         begun = time.monotonic()
         batch = self.schedule.batch(self.state.step)
         adapter, spec = self.parts.adapter, self.spec
-        supervised = sum(sum(self.parts.train.marks_of(index)) for index in batch)
-        total = self._in_pieces(batch, lambda piece: self.parts.method.learn(self.parts.forward, piece, 1 / supervised))
+        train, method, forward = self.parts.train, self.parts.method, self.parts.forward
+        sequences = [sequence for index in batch for sequence in train.sequences_of(index)]
+        supervised = sum(sum(marks) for _, marks in sequences)
+        units = sum(method.units(train, index) for index in batch)
+        total = self._in_pieces(
+            train, batch, lambda _, piece: method.learn(forward, piece, 1 / units), lambda: adapter.grads.zero_()
+        )
         norm = clip(adapter.grads, spec.optimiser.clip_norm)
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
         if math.isfinite(total) and math.isfinite(norm):
@@ -160,13 +193,13 @@ class Loop:
             self.state.skipped = 0
         else:
             self.state.skipped += 1
-        tokens = sum(self._lengths[index] for index in batch)
-        pairs = sum(self._lengths[index] ** 2 for index in batch) // 2
+        tokens = sum(len(tokens) for tokens, _ in sequences)
+        pairs = sum(len(tokens) ** 2 for tokens, _ in sequences) // 2
         self.state.step += 1
         self.state.tokens += tokens
         self.state.flops += self._flops.training(tokens, pairs, supervised)
         self._random = torch.get_rng_state()
-        self._report(total / supervised, rate, norm, tokens / max(1e-9, time.monotonic() - begun))
+        self._report(total / units, rate, norm, tokens / max(1e-9, time.monotonic() - begun))
         if self.state.skipped >= MOST_SKIPPED:
             raise TrainerError(
                 "training.diverged",
@@ -175,16 +208,19 @@ class Loop:
                 EXIT_FAULT,
             )
 
-    def _in_pieces(self, batch: list[int], work: Callable[[MicroBatch], float]) -> float:
-        """Sum of ``work`` over micro-batches, from the start again in smaller ones when memory runs out."""
+    def _in_pieces(
+        self, split: Split, batch: list[int], work: Callable[[list[int], MicroBatch], float], begin: Callable[[], Any]
+    ) -> float:
+        """Sum of ``work`` over micro-batches, from ``begin`` again in smaller ones when memory runs out."""
         cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
+        lengths = split.lengths
         while True:
-            self.parts.adapter.grads.zero_()
+            begin()
             try:
                 total = 0.0
-                for piece in cut(batch, self._lengths, self.state.micro_tokens):
+                for piece in cut(batch, lengths, self.state.micro_tokens):
                     self._stop.check()
-                    total += work(micro_batch(self.parts.train, piece, self.parts.device.name))
+                    total += work(piece, micro_batch(split, piece, self.parts.device.name))
                 return total
             except (MemoryError, RuntimeError) as fault:
                 if not is_memory_short(fault):
@@ -220,25 +256,28 @@ class Loop:
 
     def _evaluate(self, *, is_start: bool = False) -> None:
         """Held-out loss. That of the untouched model is reported but never the best: it is no result of training."""
-        held_out = self.parts.held_out
-        cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
-        model = self.parts.adapter.model
-        total = 0.0
+        held_out, method, forward = self.parts.held_out, self.parts.method, self.parts.forward
+        model, run, step = self.parts.adapter.model, self.spec.run, self.state.step
         # Without dropout, which would blur the loss and move the random state on.
         model.eval()
-        for piece in cut(list(range(len(held_out))), held_out.lengths, self.state.micro_tokens):
-            self._stop.check()
-            batch = micro_batch(held_out, piece, self.parts.device.name)
-            total += self.parts.method.measure(self.parts.forward, batch)
+        total = self._in_pieces(
+            held_out,
+            list(range(len(held_out))),
+            lambda _, piece: method.measure(forward, piece),
+            lambda: method.measured(run, step),
+        )
         model.train(self.parts.adapter.has_dropout)
-        loss = total / held_out.supervised
+        loss = total / self._held_out_units
         is_best = not is_start and loss < self.state.best_loss
         if is_best:
             self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
             self.best.copy_(self.parts.adapter.weights)
         elif not is_start:
             self.state.stale += 1
-        self._speak(EvalLoss(run=self.spec.run, step=self.state.step, loss=loss, best=is_best))
+        self._speak(EvalLoss(run=run, step=step, loss=loss, best=is_best))
+        said = method.measured(run, step)
+        if said is not None:
+            self._speak(said)
 
 
 def is_memory_short(fault: BaseException) -> bool:

@@ -22,18 +22,18 @@ from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer
 from trainers.checkpoint import has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
-from trainers.encoding import Split, encode
+from trainers.encoding import Split, encode, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, RunFinished, RunStarted, SpecValid
 from trainers.forward import choose_forward
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts
+from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, write_sealed
-from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import ObjectSpec, Spec
+from trainers.spec import PAIRED, ObjectSpec, Spec
 
 
 def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
@@ -44,8 +44,9 @@ def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
 
 def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: Keys, stop: Stop) -> Split:
     """Reads and tokenises one shard."""
-    records = _watched(read_records(shard, keys.data_key, name), stop)
-    return encode(records, tokenizer, spec.max_length, spec.too_long)
+    are_pairs = spec.method in PAIRED
+    records = _watched(read_records(shard, keys.data_key, name, are_pairs=are_pairs), stop)
+    return (encode_pairs if are_pairs else encode)(records, tokenizer, spec.max_length, spec.too_long)
 
 
 def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:
@@ -64,8 +65,8 @@ def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
             run=spec.run,
             split=name,
             records=len(split),
-            tokens=len(split.tokens),
-            supervised=split.supervised,
+            tokens=split.token_count,
+            supervised=split.supervised_count,
             longest=max(split.lengths),
             truncated=split.truncated,
             truncated_tokens=split.truncated_tokens,
@@ -90,12 +91,13 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
     device = choose_device(spec.precision)
     adapter = load_trained(spec, folder, device)
     stop.check()
+    forward = choose_forward(adapter, spec.packing)
+    parts = Parts(adapter, forward, device, choose_method(spec), splits["train"], splits["validation"])
     for split in splits.values():
         split.prefix = adapter.prefix
-    forward = choose_forward(adapter, spec.packing)
     torch.manual_seed(spec.seed)
-    parts = Parts(adapter, forward, device, Sft(), splits["train"], splits["validation"])
     loop = Loop(spec, parts, out, keys.output_key, speak, stop)
+    loop.look_at_start()
     speak(
         RunStarted(
             run=spec.run,
@@ -172,12 +174,18 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
         "prompt": f"Soft prompt of {spec.prompt.tokens} vectors",
         "full": "All weights trained",
     }
+    is_paired = spec.method in PAIRED
     library, title = ("transformers", "Model") if spec.way == "full" else ("peft", "Adapter")
     return (
         f"---\nlibrary_name: {library}\n---\n\n"
         f"# {title} of run {spec.run}\n\n"
         f"{ways[spec.way]} on {folder.path.name}, {adapter.weights.numel()} trained weights.\n\n"
-        f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
+        + (
+            f"- learnt from pairs of answers ({spec.method.upper()}, beta {spec.preference.beta:g})\n"
+            if is_paired
+            else ""
+        )
+        + f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
         f"- held-out loss {state.best_loss:.6f} after step {state.best_step} of {state.step}; this is that state\n"
         f"- trained on {len(loop.parts.train)} records, chosen by {len(loop.parts.held_out)} held-out ones\n"
     )

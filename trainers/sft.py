@@ -11,11 +11,19 @@ from __future__ import annotations
 
 import torch
 
+from trainers.encoding import Split
+from trainers.events import Event
 from trainers.forward import Forward, MicroBatch
 
 
 class Sft:
     """The method: what is learnt from a micro-batch."""
+
+    needs_reference = False
+
+    def units(self, split: Split, index: int) -> int:
+        """The supervised tokens of a record, over which a step's loss is a mean."""
+        return sum(split.marks_of(index))
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
         """Adds the gradients of ``share`` times the summed loss; returns the sum in nats."""
@@ -27,3 +35,7 @@ class Sft:
     def measure(self, forward: Forward, batch: MicroBatch) -> float:
         """The summed loss in nats, without gradients."""
         return float(forward.losses(batch).sum())
+
+    def measured(self, run: str, step: int) -> Event | None:
+        """Nothing is watched beside the loss."""
+        return None

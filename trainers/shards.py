@@ -39,10 +39,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Record:
-    """One training example. The last message is the assistant's: the completion, or at evaluation the reference."""
+    """One training example. The last message is the assistant's: the completion, or at evaluation the reference.
+
+    ``rejected`` is the worse answer of a pair, of which the last message is the chosen one.
+    """
 
     id: str
     messages: tuple[Message, ...]
+    rejected: str | None = None
 
 
 def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
@@ -51,13 +55,14 @@ def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
     return ObjectContext(**(facts if kind is None else facts | {"kind": kind}))
 
 
-def read_records(shard: ObjectSpec, key: bytes, name: str) -> Iterator[Record]:
+def read_records(shard: ObjectSpec, key: bytes, name: str, *, are_pairs: bool = False) -> Iterator[Record]:
     """The records of a shard in their order.
 
     Args:
         shard: where and what.
         key: 32 bytes.
         name: of the split, for messages.
+        are_pairs: whether each line also holds ``rejected``.
 
     Raises:
         TrainerError: ``data.unreadable`` (file, key, context or bytes), ``data.invalid`` (lines), ``data.empty``.
@@ -66,16 +71,15 @@ def read_records(shard: ObjectSpec, key: bytes, name: str) -> Iterator[Record]:
     count = 0
     for number, line in _lines(shard, key, name):
         count += 1
-        record = _record(line, problems, f"{name} line {number}")
+        record = _record(line, problems, f"{name} line {number}", are_pairs)
         if len(problems) >= MAX_PROBLEMS:
             break
         if record is not None and not problems:
             yield record
     if problems:
         shown = "; ".join(problems)
-        raise TrainerError(
-            "data.invalid", shown, "export the shard again; each line is one object with id and messages"
-        )
+        keys = "id, messages and rejected" if are_pairs else "id and messages"
+        raise TrainerError("data.invalid", shown, f"export the shard again; each line is one object with {keys}")
     if not count:
         raise TrainerError("data.empty", f"{name} holds no record", "choose a dataset version with approved records")
 
@@ -108,14 +112,19 @@ def _lines(shard: ObjectSpec, key: bytes, name: str) -> Iterator[tuple[int, byte
         ) from None
 
 
-def _record(line: bytes, problems: list[str], where: str) -> Record | None:
+def _record(line: bytes, problems: list[str], where: str, are_pairs: bool) -> Record | None:
     try:
         document = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         problems.append(f"{where}: not JSON")
         return None
-    if not isinstance(document, dict) or set(document) != {"id", "messages"} or not isinstance(document["id"], str):
-        problems.append(f"{where}: must be an object of id (text) and messages")
+    names = {"id", "messages"} | ({"rejected"} if are_pairs else set())
+    if not isinstance(document, dict) or set(document) != names or not isinstance(document["id"], str):
+        problems.append(f"{where}: must be an object of id (text){', rejected' if are_pairs else ''} and messages")
+        return None
+    rejected = document.get("rejected")
+    if are_pairs and not isinstance(rejected, str):
+        problems.append(f"{where}: rejected must be text, the worse answer to the same prompt")
         return None
     turns = document["messages"]
     if not isinstance(turns, list) or not turns:
@@ -128,7 +137,7 @@ def _record(line: bytes, problems: list[str], where: str) -> Record | None:
     if kept[-1].role != "assistant":
         problems.append(f"{where}: the last message must be the assistant's")
         return None
-    return Record(document["id"], kept)
+    return Record(document["id"], kept, rejected)
 
 
 def _message(turn: Any, problems: list[str], where: str) -> Message | None:

@@ -41,6 +41,8 @@ __all__ = ["Spec", "SpecError", "identity", "json_schema", "load_spec", "read_sp
 
 SCHEMA = "steward.train/1"
 MAX_SPEC_BYTES = 1 << 20
+#: Methods whose records hold two answers.
+PAIRED = ("dpo", "orpo")
 
 _TOKEN = Text(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}", "a short token without spaces")
 _PATH = Text(r"[^\x00]{1,4096}", "a path")
@@ -111,6 +113,14 @@ class PromptSpec:
 
 
 @dataclass(frozen=True)
+class PreferenceSpec:
+    """DPO and ORPO. ``beta`` is DPO's temperature or ORPO's weight of the odds; smoothing is DPO's alone."""
+
+    beta: float = declared(Number(above=0.0, maximum=100.0), 0.1)
+    label_smoothing: float = declared(Number(minimum=0.0, below=0.5), 0.0)
+
+
+@dataclass(frozen=True)
 class OptimiserSpec:
     """AdamW on what is trained, in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
 
@@ -125,6 +135,7 @@ class OptimiserSpec:
 class Spec:
     """One run.
 
+    ``method`` says what is learnt: answers (``sft``), or to prefer one answer to another (``dpo``, ``orpo``).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
     (``full``) or vectors before the input (``prompt``).
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
@@ -138,10 +149,11 @@ class Spec:
     model: ModelSpec = part(ModelSpec)
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
-    method: str = declared(Choice(("sft",)), "sft")
+    method: str = declared(Choice(("sft", "dpo", "orpo")), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
     prompt: PromptSpec = part(PromptSpec, is_required=False)
+    preference: PreferenceSpec = part(PreferenceSpec, is_required=False)
     optimiser: OptimiserSpec = part(OptimiserSpec, is_required=False)
     epochs: int = declared(Whole(1, 1000), 1)
     max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
@@ -215,7 +227,7 @@ def identity(spec: Spec) -> str:
 
 
 #: Settings that the first version did not have, with what they are when nobody sets them.
-LATER: dict[str, Any] = {"prompt": asdict(PromptSpec())}
+LATER: dict[str, Any] = {"prompt": asdict(PromptSpec()), "preference": asdict(PreferenceSpec())}
 
 
 def json_schema() -> dict[str, Any]:

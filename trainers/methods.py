@@ -1,0 +1,46 @@
+"""What may be learnt from a batch, by name.
+
+Guarantees: every name that a spec accepts for ``method`` has its class here, and all have the shape of ``Method``.
+Does not: hold any method; each has a file of its own.
+
+Example:
+    >>> choose_method(spec).learn(forward, batch, share=0.01)
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trainers.dpo import Dpo, Orpo
+from trainers.encoding import Split
+from trainers.events import Event
+from trainers.forward import Forward, MicroBatch
+from trainers.sft import Sft
+from trainers.spec import Spec
+
+
+class Method(Protocol):
+    """A method. ``needs_reference``: whether the untouched model's log-likelihoods of all answers are wanted first."""
+
+    needs_reference: bool
+
+    def units(self, split: Split, index: int) -> int:
+        """How much a record counts in the mean that is the loss of a step."""
+
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
+        """Adds the gradients of ``share`` times the summed loss; returns the sum."""
+
+    def measure(self, forward: Forward, batch: MicroBatch) -> float:
+        """The summed loss, without gradients."""
+
+    def measured(self, run: str, step: int) -> Event | None:
+        """What ``measure`` saw beside the loss since the last call."""
+
+
+def choose_method(spec: Spec) -> Method:
+    """The method a spec names."""
+    if spec.method == "dpo":
+        return Dpo(spec.preference)
+    if spec.method == "orpo":
+        return Orpo(spec.preference)
+    return Sft()
