@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import TrainerError
+from trainers.label_head import HEAD, lay_head
 from trainers.lora_linear import sum_inside
 from trainers.soft_prompt import lay_prompt
 from trainers.spec import LoraSpec, Spec
@@ -44,6 +45,7 @@ class Adapter:
         settings: peft's, or None for a fully trained model.
         prefix: ids that stand for a soft prompt, to be put before every input that is meant to see it.
         has_dropout: whether inputs are dropped at random in training, which only peft's own layers do.
+        labels: names of the classes, where a head for them is trained too.
         autocast: what matrix products are made in where the weights themselves are held in fp32, else None.
     """
 
@@ -54,6 +56,7 @@ class Adapter:
     settings: dict[str, Any] | None
     prefix: tuple[int, ...] = ()
     has_dropout: bool = False
+    labels: tuple[str, ...] = ()
     autocast: torch.dtype | None = None
 
     @property
@@ -105,22 +108,31 @@ def lay(model: Any, spec: Spec) -> Adapter:
     Raises:
         TrainerError: ``model.targets``, when no layer of the model has one of the names.
     """
+    labels = spec.classification.labels if spec.classification is not None else ()
     if spec.way == "full":
-        return lay_full(model)
+        return lay_full(model, labels, spec.seed)
     if spec.way == "prompt":
         prompt, settings = lay_prompt(model, spec.prompt.tokens, spec.seed)
         trained = [("prompt_embeddings", prompt.vectors)]
         return _flatten(model, trained, settings, prefix=prompt.ids)
-    return lay_lora(model, spec.lora, spec.seed, is_decomposed=spec.way == "dora")
+    return lay_lora(model, spec.lora, spec.seed, is_decomposed=spec.way == "dora", labels=labels)
 
 
-def lay_full(model: Any) -> Adapter:
-    """All weights of a model, in the precision it was loaded in."""
+def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0) -> Adapter:
+    """All weights of a model, in the precision it was loaded in; a classifier's own head in place of the words'."""
     model.requires_grad_(True)
-    return _flatten(model, list(model.named_parameters()), None)
+    trained = list(model.named_parameters())
+    if labels:
+        head, words = model.get_output_embeddings().weight, model.get_input_embeddings().weight
+        head.requires_grad_(head is words)
+        trained = [(name, each) for name, each in trained if each is not head or head is words]
+        trained.append((f"{HEAD}.weight", lay_head(model, labels, seed).to(words.dtype).weight))
+    return _flatten(model, trained, None, labels=labels)
 
 
-def lay_lora(model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = False) -> Adapter:
+def lay_lora(
+    model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = False, labels: tuple[str, ...] = ()
+) -> Adapter:
     """Puts low-rank layers on a model; A is drawn from the seed, B is zero, so the model answers as before.
 
     Args:
@@ -128,9 +140,10 @@ def lay_lora(model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = Fal
         lora: rank, scaling and places.
         seed: of the draw.
         is_decomposed: DoRA, which also trains the length of each row. Source: Liu et al. 2024, arXiv:2402.09353.
+        labels: of a classifier, whose head is trained in full.
 
     Raises:
-        TrainerError: ``model.targets``, when no layer of the model has one of the names.
+        TrainerError: ``model.targets``, when no layer of the model has one of the names; as ``lay_head``.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -154,11 +167,15 @@ def lay_lora(model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = Fal
             "set lora.targets to ['all-linear'] or to names of this model's layers",
         ) from None
     sum_inside(laid, ADAPTER)
+    if labels:
+        lay_head(laid.get_base_model(), labels, seed)
     trained = [(_shipped(name), each) for name, each in laid.named_parameters() if each.requires_grad]
     trained.sort(key=lambda pair: (*_order(pair[0]), pair[0]))
     settings = laid.peft_config[ADAPTER].to_dict()
     settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
-    return _flatten(laid, trained, settings, has_dropout=lora.dropout > 0)
+    if labels:
+        settings |= {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]}
+    return _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels)
 
 
 def _shipped(name: str) -> str:

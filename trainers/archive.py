@@ -25,6 +25,7 @@ from torch import Tensor
 
 from trainers.adapter import Adapter
 from trainers.errors import TrainerError
+from trainers.label_head import classifier_name
 from trainers.model_folder import ModelFolder
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -65,19 +66,28 @@ def pack(adapter: Adapter, vector: Tensor, folder: ModelFolder, card: str, token
     tensors = {name: each.detach().to("cpu", dtype).contiguous() for name, each in adapter.named(vector).items()}
     members = {"README.md": card.encode(), weights_file(adapter): save(tensors, metadata={"format": "pt"})}
     if adapter.settings is None:
-        members |= model_texts(folder.path)
+        members |= model_texts(folder.path, adapter.labels)
     else:
         named = {"base_model_name_or_path": folder.path.name, "revision": folder.digest, "inference_mode": True}
         settings = adapter.settings | named
         members["adapter_config.json"] = json.dumps(settings, indent=2, sort_keys=True, default=str).encode()
+        if adapter.labels:
+            members["labels.json"] = json.dumps(adapter.labels, ensure_ascii=False).encode()
     if tokenizer.chat_template:
         members["chat_template.jinja"] = str(tokenizer.chat_template).encode()
     return deterministic_tar(members)
 
 
-def model_texts(folder: Path) -> dict[str, bytes]:
-    """Configuration, tokenizer and licence of a model folder."""
-    return {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+def model_texts(folder: Path, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
+    """Configuration, tokenizer and licence of a model folder; of a classifier with its class and labels."""
+    texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+    if labels:
+        config = json.loads(texts["config.json"])
+        config["architectures"] = [classifier_name(config["model_type"])]
+        config["id2label"] = {str(number): label for number, label in enumerate(labels)}
+        config["label2id"] = {label: number for number, label in enumerate(labels)}
+        texts["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"
+    return texts
 
 
 def load(adapter: Adapter, archive: bytes) -> None:

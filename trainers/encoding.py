@@ -40,7 +40,8 @@ class Split:
 
     ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt. Of
     pairs ``rejected`` holds the worse answers behind the same prompts, and ``reference`` (2, records) what the
-    untouched model thinks of chosen and rejected ones.
+    untouched model thinks of chosen and rejected ones. Of classification records (prompts only) ``labels`` holds the
+    label's number each.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Split:
     prefix: tuple[int, ...] = ()
     rejected: Split | None = None
     reference: Tensor | None = None
+    labels: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,7 +76,9 @@ class Split:
 
     @property
     def supervised_count(self) -> int:
-        """Tokens that are learnt, of both answers where records are pairs."""
+        """Tokens that are learnt, of both answers where records are pairs; of classification one a record."""
+        if self.labels is not None:
+            return len(self.labels)
         return self.supervised + (self.rejected.supervised if self.rejected is not None else 0)
 
     def sequences_of(self, index: int) -> list[tuple[array[int], array[int]]]:
@@ -215,6 +219,53 @@ def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too
             split.add(record.id, *fitted[0])
             split.rejected.add(record.id, *fitted[1])
     return _not_empty(split)
+
+
+def encode_labelled(
+    records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str, labels: tuple[str, ...]
+) -> Split:
+    """Prompts, as generation sees them, and the numbers of their labels.
+
+    Raises:
+        TrainerError: ``data.label``, when a record's last message is no label; as ``encode``.
+    """
+    split = Split(labels=array("i"))
+    assert split.labels is not None
+    numbers = {label: number for number, label in enumerate(labels)}
+    strange = count = 0
+    for record in records:
+        count += 1
+        number = numbers.get(record.messages[-1].content.strip())
+        if number is None:
+            strange += 1
+            continue
+        whole = prompt_tokens(tokenizer, record, None)
+        tokens = whole if len(whole) <= max_length else prompt_tokens(tokenizer, record, max_length)
+        if len(tokens) < len(whole):
+            if too_long == "refuse":
+                split.refused += 1
+                continue
+            split.truncated += 1
+            split.truncated_tokens += len(whole) - len(tokens)
+        split.add(record.id, tokens, [0] * len(tokens))
+        split.labels.append(number)
+    if strange:
+        raise TrainerError(
+            "data.label",
+            f"{strange} of {count} records end in something that is none of the {len(labels)} labels",
+            "name every label in classification.labels, as it is written in the records",
+        )
+    return _not_empty(split)
+
+
+def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> list[int]:
+    """A prompt as training saw it, shortened the same way where it is too long."""
+    text = render(tokenizer, record.messages[:-1], is_prompt=True)
+    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    if max_length is not None and len(tokens) > max_length:
+        tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)
+        tokens.pop()
+    return tokens
 
 
 def _last_learnt(messages: tuple[Message, ...], answer: str) -> tuple[Message, ...]:

@@ -1,5 +1,7 @@
 """Base against tuned on the test shard: answers, scores and reference losses.
 
+A classifier answers with a label; its base, which has none to choose from, answers in words.
+
 Guarantees: both answer the same prompts with the same limits, greedily; scores leave by event, texts only into
 ``predictions.sealed``; the tuned model is the adapter of ``adapter.sealed``.
 Does not: judge whether a difference is significant; ``domains.metrics`` does that on the scores.
@@ -26,16 +28,19 @@ from trainers import batches
 from trainers.adapter import Adapter, lay
 from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
+from trainers.classification import Classification
 from trainers.device import Device, choose_device
-from trainers.encoding import Split, cut_prompt, encode, render
+from trainers.encoding import Split, encode, encode_labelled, prompt_tokens
 from trainers.errors import TrainerError
 from trainers.events import EvaluateFinished, EvaluateProgress
-from trainers.forward import Forward, choose_forward, micro_batch
+from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
 from trainers.generation import answer_all
 from trainers.keys import Keys
+from trainers.label_head import HEAD
 from trainers.model_folder import check_folder
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
+from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import PAIRED, Spec
 
@@ -79,6 +84,21 @@ class Bench:
         """Ids to put before an input that ``as_model(name)`` is to read."""
         return self.adapter.prefix if name == "tuned" else ()
 
+    @property
+    def classifier(self) -> Classification:
+        """The method that reads the labels' head."""
+        return Classification(self.adapter.base.get_submodule(HEAD))
+
+    @torch.inference_mode()
+    def classify(self, prompts: list[list[int]]) -> Iterator[tuple[list[int], list[str]]]:
+        """Places in ``prompts`` and the labels given to them, group by group."""
+        assert self.forward is not None
+        cut = batches.bucket if self.forward.name == "bucket" else batches.pack
+        for piece in cut(list(range(len(prompts))), [len(each) for each in prompts], self.device.micro_tokens):
+            batch = ends_batch([prompts[index] for index in piece], self.device.name)
+            found = self.classifier.logits(self.forward, batch).argmax(-1)
+            yield piece, [self.adapter.labels[number] for number in found.tolist()]
+
     def _refresh(self) -> None:
         if self.forward is not None:
             self.forward.refresh()
@@ -100,30 +120,31 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     adapter.has_dropout = False
     neutral = adapter.weights.clone()
     load(adapter, archive)
-    forward = choose_forward(adapter, spec.packing) if is_for_loss else None
+    forward = choose_forward(adapter, spec.packing) if is_for_loss or adapter.labels else None
     return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer))
-
-
-def prompt_tokens(tokenizer: Any, record: Record, max_length: int) -> list[int]:
-    """A prompt as training saw it, shortened the same way where it is too long."""
-    text = render(tokenizer, record.messages[:-1], is_prompt=True)
-    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if len(tokens) > max_length:
-        tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)
-        tokens.pop()
-    return tokens
 
 
 @torch.no_grad()
 def reference_loss(bench: Bench, split: Split, stop: Stop, micro_tokens: int) -> float:
-    """Mean loss of the references' tokens, in nats."""
+    """Mean loss of the references' tokens, in nats; of a classifier the mean over records."""
     assert bench.forward is not None
+    method: Sft | Classification = Sft() if split.labels is None else bench.classifier
     total = 0.0
     cut = batches.bucket if bench.forward.name == "bucket" else batches.pack
     for piece in cut(list(range(len(split))), split.lengths, micro_tokens):
         stop.check()
-        total += float(bench.forward.losses(micro_batch(split, piece, bench.device.name)).sum())
-    return total / split.supervised
+        total += method.measure(bench.forward, micro_batch(split, piece, bench.device.name))
+    return total / split.supervised_count
+
+
+def _looked_at(spec: Spec, bench: Bench, name: str, records: list[Record]) -> Split:
+    """The references whose loss is measured, as ``name`` reads them."""
+    some = records[:LOSS_RECORDS]
+    if bench.adapter.labels and name == "tuned":
+        return encode_labelled(some, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
+    split = encode(some, bench.tokenizer, spec.max_length, spec.too_long)
+    split.prefix = bench.prefix(name)
+    return split
 
 
 def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speaker, stop: Stop) -> None:
@@ -147,13 +168,12 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             break
     bench = open_bench(spec, keys, out, is_for_loss=True)
     prompts = [prompt_tokens(bench.tokenizer, record, spec.max_length) for record in records]
-    split = encode(records[:LOSS_RECORDS], bench.tokenizer, spec.max_length, spec.too_long)
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
     for name in ("base", "tuned"):
-        split.prefix = bench.prefix(name)
+        split = _looked_at(spec, bench, name, records)
         with bench.as_model(name) as model:
-            asked = [[*split.prefix, *prompt] for prompt in prompts]
+            asked = [[*bench.prefix(name), *prompt] for prompt in prompts]
             answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
     references = [record.messages[-1].content for record in records]
@@ -197,8 +217,14 @@ def _answers(
     begun = time.monotonic()
     texts = [""] * len(prompts)
     done = 0
-    for indices, tokens in answer_all(model, prompts, bench.stops, question.max_new_tokens):
-        decoded = bench.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    if bench.adapter.labels and name == "tuned":
+        answered = bench.classify(prompts)
+    else:
+        answered = (
+            (indices, bench.tokenizer.batch_decode(tokens, skip_special_tokens=True))
+            for indices, tokens in answer_all(model, prompts, bench.stops, question.max_new_tokens)
+        )
+    for indices, decoded in answered:
         for index, text in zip(indices, decoded, strict=True):
             texts[index] = text
         done += len(indices)

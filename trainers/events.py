@@ -112,6 +112,17 @@ class PreferenceMeasured(Event):
 
 
 @dataclass(frozen=True)
+class ClassesMeasured(Event):
+    """Held-out records after ``step``: the share labelled rightly, and the mean of the labels' F1."""
+
+    name: ClassVar[str] = "eval.classes"
+    step: int
+    records: int
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """``checkpoint.sealed`` now holds the state after ``step``."""
 
@@ -209,8 +220,8 @@ class EvaluateProgress(Event):
 class EvaluateFinished(Event):
     """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
 
-    ``base_loss`` and ``tuned_loss`` are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``);
-    ``refused`` counts those among them that were too long for it.
+    ``base_loss`` and ``tuned_loss`` are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``),
+    nats a token, of a tuned classifier nats a record; ``refused`` counts those among them that were too long for it.
     """
 
     name: ClassVar[str] = "evaluate.finished"

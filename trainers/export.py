@@ -27,11 +27,12 @@ from torch import Tensor
 from compliance.vault import atomic_output, open_reader, seal_writer
 from trainers.adapter import ADAPTER
 from trainers.archive import MODEL_WEIGHTS, model_texts
-from trainers.encoding import Split, encode
+from trainers.encoding import Split, encode, encode_labelled
 from trainers.errors import EXIT_REFUSED, TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import ExportFinished
 from trainers.keys import Keys
+from trainers.label_head import HEAD
 from trainers.lora_linear import row_lengths
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of, read_records
@@ -79,7 +80,10 @@ def export(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> Non
         records.append(record)
         if len(records) >= COMPARED_RECORDS:
             break
-    split = encode(records, bench.tokenizer, spec.max_length, "truncate")
+    if bench.adapter.labels:
+        split = encode_labelled(records, bench.tokenizer, spec.max_length, "truncate", bench.adapter.labels)
+    else:
+        split = encode(records, bench.tokenizer, spec.max_length, "truncate")
     expected = _answers(bench.adapter.base, split, bench.device.name, stop)
     path = out / UNPROVEN_FILE
     context = context_of(spec.output.context, "merged")
@@ -134,12 +138,20 @@ def compare(expected: Tensor, found: Tensor) -> Parity:
 
 @torch.inference_mode()
 def _answers(model: Any, split: Split, device: str, stop: Stop) -> Tensor:
-    """(S, V) fp32 log-probabilities at the supervised positions of a split, as many as are compared."""
+    """(S, V) fp32 log-probabilities at the supervised positions of a split, as many as are compared.
+
+    Of a classifier: of the labels, at the end of each prompt.
+    """
     rows: list[Tensor] = []
     count = 0
     for index in range(len(split)):
         stop.check()
         tokens = torch.tensor([list(split.tokens_of(index))], device=device)
+        if split.labels is not None:
+            state = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
+            logits = state.float() @ model.get_submodule(HEAD).weight.float().T
+            rows.append(torch.log_softmax(logits, -1).cpu())
+            continue
         places = torch.nonzero(torch.tensor(split.marks_of(index)))[:, 0].to(device) - 1
         logits = model(input_ids=tokens, use_cache=False, logits_to_keep=places).logits[0]
         rows.append(torch.log_softmax(logits.float(), -1).cpu())
@@ -152,9 +164,14 @@ def _answers(model: Any, split: Split, device: str, stop: Stop) -> Tensor:
 def _weights(bench: Bench) -> dict[str, Any]:
     """Name in the released model and the module or tensor that holds each weight; tied ones once."""
     places: dict[str, Any] = {}
+    base = bench.adapter.base
+    words, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
     seen: set[int] = set()
-    for name, each in bench.adapter.base.named_parameters(remove_duplicate=False):
+    for name, each in base.named_parameters(remove_duplicate=False):
         if ".lora_" in name or (each.data_ptr() in seen and each.numel()):
+            continue
+        # A classifier has its own head in place of the words', unless that is the embedding as well.
+        if bench.adapter.labels and each is head and head is not words:
             continue
         seen.add(each.data_ptr())
         places[name.replace(".base_layer.", ".")] = each
@@ -174,7 +191,7 @@ def _merged(bench: Bench, name: str, weight: Tensor) -> Tensor:
 
 
 def _archive(bench: Bench, folder: Path, stop: Stop) -> Iterator[bytes]:
-    members = model_texts(folder)
+    members = model_texts(folder, bench.adapter.labels)
     members["chat_template.jinja"] = str(bench.tokenizer.chat_template).encode()
     for name in sorted(members):
         yield _member(name, len(members[name]))

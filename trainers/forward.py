@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ class MicroBatch:
         owners: (S,) which sequence each belongs to, counted within this batch.
         reference: of pairs, (sequences,) the untouched model's log-likelihood of each answer, where it was computed.
 
-    Of pairs, all chosen answers come first, then the rejected ones in the same order.
+    Of pairs, all chosen answers come first, then the rejected ones in the same order. Of classification records, rows
+    are the last positions and targets the labels' numbers.
     """
 
     tokens: Tensor
@@ -71,9 +72,22 @@ def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
     # The first token of a sequence is never marked, so the position before a marked one is of the same sequence.
     marked = torch.nonzero(marks)[:, 0]
     parts = (tokens, marked - 1, tokens[marked], owners[marked])
+    if split.labels is not None:
+        ends = torch.tensor(lengths).cumsum(0) - 1
+        parts = (tokens, ends, torch.tensor([split.labels[index] for index in indices]), torch.arange(len(lengths)))
     tokens, rows, targets, owners = (each.to(device) for each in parts)
     reference = None if split.reference is None else split.reference[:, indices].reshape(-1).to(device)
     return MicroBatch(tokens, lengths, rows, targets, owners, reference)
+
+
+def ends_batch(sequences: list[list[int]], device: str) -> MicroBatch:
+    """Whole sequences of which only the last position is looked at."""
+    tokens = torch.cat([torch.tensor(each, dtype=torch.int64) for each in sequences])
+    lengths = [len(each) for each in sequences]
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    order = torch.arange(len(lengths))
+    tokens, ends, order = (each.to(device) for each in (tokens, ends, order))
+    return MicroBatch(tokens, lengths, ends, torch.zeros_like(order), order)
 
 
 class Forward(Protocol):
@@ -84,6 +98,9 @@ class Forward(Protocol):
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """(S,) fp32 loss of each supervised token, with a graph where gradients are on."""
+
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """(S, D) what the head reads at the rows of a batch."""
 
     def refresh(self) -> None:
         """To be called after the adapter's weights changed."""
@@ -110,21 +127,29 @@ class PackedForward:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
+        out = self._through(self._adapter.base, batch, logits_to_keep=batch.rows)
+        return _logit_losses(out.logits[0], batch.targets)
+
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """See ``Forward``."""
+        states: Tensor = self._through(self._adapter.base.base_model, batch).last_hidden_state[0]
+        return states[batch.rows]
+
+    def _through(self, model: Any, batch: MicroBatch, **more: Any) -> Any:
         base = self._adapter.base
         kept = base.config._attn_implementation
         base.set_attn_implementation(self._attention)
         try:
             with self._adapter.computing():
-                out = base(
+                return model(
                     input_ids=batch.tokens[None],
                     position_ids=batch.positions[None],
                     use_cache=False,
-                    logits_to_keep=batch.rows,
                     packed_lengths=batch.lengths,
+                    **more,
                 )
         finally:
             base.set_attn_implementation(kept)
-        return _logit_losses(out.logits[0], batch.targets)
 
 
 class BucketForward:
@@ -141,14 +166,23 @@ class BucketForward:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
+        return _logit_losses(self._through(self._adapter.base, batch, "logits")[batch.rows], batch.targets)
+
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """See ``Forward``."""
+        return self._through(self._adapter.base.base_model, batch, "last_hidden_state")[batch.rows]
+
+    def _through(self, model: Any, batch: MicroBatch, wanted: str) -> Tensor:
+        """(T, …) one output of a model, padding taken out again."""
         width = max(batch.lengths)
         mask = torch.arange(width)[None] < torch.tensor(batch.lengths)[:, None]
         mask = mask.to(batch.tokens.device)
         padded = torch.zeros(mask.shape, dtype=torch.int64, device=batch.tokens.device)
         padded[mask] = batch.tokens
         with self._adapter.computing():
-            logits = self._adapter.base(input_ids=padded, attention_mask=mask.long(), use_cache=False).logits
-        return _logit_losses(logits[mask][batch.rows], batch.targets)
+            out = model(input_ids=padded, attention_mask=mask.long(), use_cache=False)
+        found: Tensor = getattr(out, wanted)[mask]
+        return found
 
 
 def choose_forward(adapter: Adapter, packing: str) -> Forward:

@@ -75,6 +75,10 @@ class LlamaStack:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``trainers.forward.Forward``; gradients reach ``adapter.grads`` and nothing else."""
+        return token_losses(self.hidden(batch), self._head, batch.targets)
+
+    def hidden(self, batch: MicroBatch) -> Tensor:
+        """See ``trainers.forward.Forward``."""
         x = self._decoder.embed_tokens(batch.tokens).detach()
         cos, sin = self._decoder.rotary_emb(x[None], batch.positions[None])
         half = cos.shape[-1] // 2
@@ -82,8 +86,8 @@ class LlamaStack:
         trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
         for frozen, lora in zip(self._frozen, self._lora, strict=True):
             x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths)  # type: ignore[no-untyped-call]
-        hidden = _FinalNorm.apply(x[batch.rows], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
-        return token_losses(hidden, self._head, batch.targets)
+        hidden: Tensor = _FinalNorm.apply(x[batch.rows], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
+        return hidden
 
 
 class _FinalNorm(torch.autograd.Function):

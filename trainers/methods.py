@@ -4,17 +4,20 @@ Guarantees: every name that a spec accepts for ``method`` has its class here, an
 Does not: hold any method; each has a file of its own.
 
 Example:
-    >>> choose_method(spec).learn(forward, batch, share=0.01)
+    >>> choose_method(spec, adapter).learn(forward, batch, share=0.01)
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from trainers.adapter import Adapter
+from trainers.classification import Classification
 from trainers.dpo import Dpo, Orpo
 from trainers.encoding import Split
 from trainers.events import Event
 from trainers.forward import Forward, MicroBatch
+from trainers.label_head import HEAD
 from trainers.sft import Sft
 from trainers.spec import Spec
 
@@ -37,8 +40,10 @@ class Method(Protocol):
         """What ``measure`` saw beside the loss since the last call."""
 
 
-def choose_method(spec: Spec) -> Method:
+def choose_method(spec: Spec, adapter: Adapter) -> Method:
     """The method a spec names."""
+    if spec.method == "classification":
+        return Classification(adapter.base.get_submodule(HEAD))
     if spec.method == "dpo":
         return Dpo(spec.preference)
     if spec.method == "orpo":

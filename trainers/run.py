@@ -22,7 +22,7 @@ from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer
 from trainers.checkpoint import has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
-from trainers.encoding import Split, encode, encode_pairs
+from trainers.encoding import Split, encode, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, RunFinished, RunStarted, SpecValid
 from trainers.forward import choose_forward
@@ -46,6 +46,9 @@ def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: K
     """Reads and tokenises one shard."""
     are_pairs = spec.method in PAIRED
     records = _watched(read_records(shard, keys.data_key, name, are_pairs=are_pairs), stop)
+    if spec.classification is not None:
+        labels = spec.classification.labels
+        return encode_labelled(records, tokenizer, spec.max_length, spec.too_long, labels)
     return (encode_pairs if are_pairs else encode)(records, tokenizer, spec.max_length, spec.too_long)
 
 
@@ -92,7 +95,7 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
     adapter = load_trained(spec, folder, device)
     stop.check()
     forward = choose_forward(adapter, spec.packing)
-    parts = Parts(adapter, forward, device, choose_method(spec), splits["train"], splits["validation"])
+    parts = Parts(adapter, forward, device, choose_method(spec, adapter), splits["train"], splits["validation"])
     for split in splits.values():
         split.prefix = adapter.prefix
     torch.manual_seed(spec.seed)
@@ -174,7 +177,7 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
         "prompt": f"Soft prompt of {spec.prompt.tokens} vectors",
         "full": "All weights trained",
     }
-    is_paired = spec.method in PAIRED
+    is_paired, labels = spec.method in PAIRED, spec.classification.labels if spec.classification is not None else ()
     library, title = ("transformers", "Model") if spec.way == "full" else ("peft", "Adapter")
     return (
         f"---\nlibrary_name: {library}\n---\n\n"
@@ -185,6 +188,7 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
             if is_paired
             else ""
         )
+        + (f"- tells {len(labels)} labels apart: {', '.join(labels)}\n" if labels else "")
         + f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
         f"- held-out loss {state.best_loss:.6f} after step {state.best_step} of {state.step}; this is that state\n"
         f"- trained on {len(loop.parts.train)} records, chosen by {len(loop.parts.held_out)} held-out ones\n"

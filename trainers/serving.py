@@ -116,6 +116,11 @@ class Server:
         tokenizer, tokens, shown = self._bench.tokenizer, [], ""
         name = "tuned" if request["adapter"] else "base"
         with self._bench.as_model(name) as model:
+            if self._bench.adapter.labels and name == "tuned":
+                for _, labels in self._bench.classify([prompt]):
+                    yield {"token": labels[0]}
+                yield {"done": True, "tokens": 1, "seconds": round(time.monotonic() - begun, 3)}
+                return
             for token in answer_stream(
                 model,
                 [*self._bench.prefix(name), *prompt],

@@ -121,6 +121,15 @@ class PreferenceSpec:
 
 
 @dataclass(frozen=True)
+class ClassificationSpec:
+    """The labels; each record's last message is one of them, letter by letter."""
+
+    labels: tuple[str, ...] = declared(
+        Several(Text(r"\S(?:[^\n]{0,198}\S)?", "a label of at most 200 characters"), 1000)
+    )
+
+
+@dataclass(frozen=True)
 class OptimiserSpec:
     """AdamW on what is trained, in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
 
@@ -135,7 +144,8 @@ class OptimiserSpec:
 class Spec:
     """One run.
 
-    ``method`` says what is learnt: answers (``sft``), or to prefer one answer to another (``dpo``, ``orpo``).
+    ``method`` says what is learnt: answers (``sft``), to prefer one answer to another (``dpo``, ``orpo``),
+    or which of a few labels a prompt has (``classification``, which wants its part of that name and no soft prompt).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
     (``full``) or vectors before the input (``prompt``).
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
@@ -149,11 +159,12 @@ class Spec:
     model: ModelSpec = part(ModelSpec)
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
-    method: str = declared(Choice(("sft", "dpo", "orpo")), "sft")
+    method: str = declared(Choice(("sft", "dpo", "orpo", "classification")), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
     prompt: PromptSpec = part(PromptSpec, is_required=False)
     preference: PreferenceSpec = part(PreferenceSpec, is_required=False)
+    classification: ClassificationSpec | None = declared(Maybe(Part(ClassificationSpec)), None)
     optimiser: OptimiserSpec = part(OptimiserSpec, is_required=False)
     epochs: int = declared(Whole(1, 1000), 1)
     max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
@@ -175,7 +186,19 @@ def read_spec(document: Any) -> Spec:
     Raises:
         SpecError: with every problem found.
     """
-    return read(Spec, document)
+    spec = read(Spec, document)
+    problems = []
+    if (spec.method == "classification") != (spec.classification is not None):
+        problems.append("classification: goes with the method of that name, and the method with it")
+    if spec.method == "classification" and spec.way == "prompt":
+        problems.append("way: a soft prompt does not carry the head that classification trains")
+    if spec.classification is not None and not 1 < len(set(spec.classification.labels)) == len(
+        spec.classification.labels
+    ):
+        problems.append("classification.labels: must be at least two, each named once")
+    if problems:
+        raise SpecError(problems)
+    return spec
 
 
 def load_spec(path: Path) -> Spec:
@@ -227,7 +250,7 @@ def identity(spec: Spec) -> str:
 
 
 #: Settings that the first version did not have, with what they are when nobody sets them.
-LATER: dict[str, Any] = {"prompt": asdict(PromptSpec()), "preference": asdict(PreferenceSpec())}
+LATER: dict[str, Any] = {"prompt": asdict(PromptSpec()), "preference": asdict(PreferenceSpec()), "classification": None}
 
 
 def json_schema() -> dict[str, Any]:
@@ -236,4 +259,16 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Steward training spec",
         **schema_of(Spec),
+        "if": {"properties": {"method": {"const": "classification"}}, "required": ["method"]},
+        "then": {
+            "required": ["classification"],
+            "properties": {
+                "classification": {
+                    "type": "object",
+                    "properties": {"labels": {"minItems": 2, "uniqueItems": True}},
+                },
+                "way": {"enum": ["lora", "dora", "full"]},
+            },
+        },
+        "else": {"properties": {"classification": {"type": "null"}}},
     }

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from trainers import batches
 from trainers.base_model import load_tokenizer
-from trainers.encoding import cut_prompt, encode
+from trainers.encoding import cut_prompt, encode, prompt_tokens
 from trainers.errors import TrainerError
-from trainers.evaluation import prompt_tokens
 from trainers.forward import micro_batch
 from trainers.model_folder import check_folder
 from trainers.shards import Message, Record

@@ -97,7 +97,7 @@ def test_a_spec_of_the_first_version_keeps_its_identity():
     """Checkpoints that were made before a setting existed can be taken up after it came."""
     first = "sha256:1a8bae3811d2382a05dce242e38cc8ad886970d3b6a8f2343f20cde5b65f5a8e"
     assert specs.identity(specs.read_spec(minimal())) == first
-    explicit = minimal() | {name: dict(default) for name, default in specs.LATER.items()}
+    explicit = minimal() | {name: default and dict(default) for name, default in specs.LATER.items()}
     assert specs.identity(specs.read_spec(explicit)) == first
     changed = specs.read_spec(minimal() | {"prompt": {"tokens": 3}})
     assert specs.identity(changed) != first
