@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -107,19 +107,23 @@ class Split:
         self.supervised += sum(marks)
 
 
-def as_chat(messages: Iterable[Message]) -> list[dict[str, str]]:
+def as_chat(messages: Iterable[Message]) -> list[dict[str, Any]]:
     """Messages as a template takes them."""
-    return [{"role": each.role, "content": each.content} for each in messages]
+    return [{"role": each.role, "content": each.content, **each.extra} for each in messages]
 
 
-def render(tokenizer: Any, messages: Iterable[Message], *, is_prompt: bool) -> str:
+def render(
+    tokenizer: Any, messages: Iterable[Message], *, is_prompt: bool, tools: tuple[dict[str, Any], ...] = ()
+) -> str:
     """The text of a conversation; ``is_prompt`` opens a turn of the assistant at its end.
 
     Raises:
         TrainerError: ``model.template``, when the template fails or reaches for what the sandbox forbids.
     """
     try:
-        text = tokenizer.apply_chat_template(as_chat(messages), tokenize=False, add_generation_prompt=is_prompt)
+        text = tokenizer.apply_chat_template(
+            as_chat(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=is_prompt
+        )
     except Exception as fault:  # noqa: BLE001 - a template of unknown origin may raise anything
         raise TrainerError(
             "model.template",
@@ -129,7 +133,9 @@ def render(tokenizer: Any, messages: Iterable[Message], *, is_prompt: bool) -> s
     return str(text)
 
 
-def segments(tokenizer: Any, messages: tuple[Message, ...]) -> list[tuple[str, bool]]:
+def segments(
+    tokenizer: Any, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()
+) -> list[tuple[str, bool]]:
     """The rendered conversation in pieces, each learnt or not.
 
     The last assistant turn is learnt unless its weight is 0; an earlier one is if its weight is 1. A template that
@@ -138,15 +144,15 @@ def segments(tokenizer: Any, messages: tuple[Message, ...]) -> list[tuple[str, b
     Raises:
         TrainerError: ``model.template``, when an answer does not simply follow its prompt in the rendered text.
     """
-    whole = render(tokenizer, messages, is_prompt=False)
+    whole = render(tokenizer, messages, is_prompt=False, tools=tools)
     pieces: list[tuple[str, bool]] = []
     done = 0
     last = len(messages) - 1
     for index, message in enumerate(messages):
         if message.role != "assistant" or not (message.weight if message.weight is not None else index == last):
             continue
-        begin = render(tokenizer, messages[:index], is_prompt=True)
-        end = whole if index == last else render(tokenizer, messages[: index + 1], is_prompt=False)
+        begin = render(tokenizer, messages[:index], is_prompt=True, tools=tools)
+        end = whole if index == last else render(tokenizer, messages[: index + 1], is_prompt=False, tools=tools)
         if not (whole.startswith(end) and end.startswith(begin)) or len(begin) < done:
             raise TrainerError(
                 "model.template",
@@ -190,7 +196,9 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
     """
     split = Split()
     for group in _groups(iter(records)):
-        for record, (tokens, marks) in zip(group, _encoded(tokenizer, [each.messages for each in group]), strict=True):
+        for record, (tokens, marks) in zip(
+            group, _encoded(tokenizer, group, [each.messages for each in group]), strict=True
+        ):
             fitted = _fitted(split, tokens, marks, max_length, too_long)
             if fitted is not None:
                 split.add(record.id, *fitted)
@@ -207,7 +215,7 @@ def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too
     for group in _groups(iter(records)):
         chosen = [_last_learnt(each.messages, each.messages[-1].content) for each in group]
         rejected = [_last_learnt(each.messages, each.rejected or "") for each in group]
-        sides = zip(_encoded(tokenizer, chosen), _encoded(tokenizer, rejected), strict=True)
+        sides = zip(_encoded(tokenizer, group, chosen), _encoded(tokenizer, group, rejected), strict=True)
         for record, (one, other) in zip(group, sides, strict=True):
             counts = Split()
             fitted = [_fitted(counts, *side, max_length, too_long) for side in (one, other)]
@@ -260,7 +268,7 @@ def encode_labelled(
 
 def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> list[int]:
     """A prompt as training saw it, shortened the same way where it is too long."""
-    text = render(tokenizer, record.messages[:-1], is_prompt=True)
+    text = render(tokenizer, record.messages[:-1], is_prompt=True, tools=record.tools)
     tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if max_length is not None and len(tokens) > max_length:
         tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)
@@ -270,13 +278,15 @@ def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> lis
 
 def _last_learnt(messages: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
     """The conversation with another last answer, which alone is learnt."""
-    before = tuple(Message(each.role, each.content, 0) for each in messages[:-1])
+    before = tuple(replace(each, weight=0) for each in messages[:-1])
     return (*before, Message("assistant", answer, 1))
 
 
-def _encoded(tokenizer: Any, conversations: list[tuple[Message, ...]]) -> Iterator[tuple[list[int], list[int]]]:
-    """Tokens and marks of each conversation."""
-    pieces = [segments(tokenizer, messages) for messages in conversations]
+def _encoded(
+    tokenizer: Any, group: list[Record], conversations: list[tuple[Message, ...]]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Tokens and marks of each conversation, with the tools of its record."""
+    pieces = [segments(tokenizer, turns, record.tools) for record, turns in zip(group, conversations, strict=True)]
     texts = [text for parts in pieces for text, _ in parts]
     encoded = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
     for parts in pieces:

@@ -4,7 +4,8 @@ Guarantees: only named kinds of plain files are accepted (safetensors, JSON, tex
 executable formats, code, ``auto_map``, kernels from a hub, quantisation plug-ins, links that leave the folder,
 safetensors headers that are oversized or lie about their offsets, and index entries that name other places are
 refused; the digest covers every accepted file.
-Does not: judge what the weights do, nor load them; a chat template is text here and is rendered in a sandbox later.
+a chat template that reaches out of its sandbox is refused as text. Does not: judge what the weights do, nor load them;
+a template is rendered in a sandbox later.
 
 Example:
     >>> folder = check_folder(Path("/models/base"), digest=None)
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.chat_template import MAX_TEMPLATE_CHARS, template_problems, templates_in
 from trainers.errors import TrainerError
 
 MAX_CONFIG_BYTES = 64 << 20
@@ -83,6 +85,7 @@ def check_folder(path: Path, digest: str | None = None) -> ModelFolder:
         ):
             _judge_words(_read_json(each, problems), each.name, problems)
     _judge_words(config, "config.json", problems)
+    _judge_templates(files, problems)
     _judge_index(path, {each.name for each in weights}, problems)
     parameters = sum(_judge_header(each, problems) for each in weights)
     architecture = _architecture(config, problems)
@@ -155,6 +158,18 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
             problems.append(f"{where}: {str(key)[:40]} names an attention kernel from elsewhere")
         else:
             _judge_words(each, where, problems)
+
+
+def _judge_templates(files: list[Path], problems: list[str]) -> None:
+    for each in files:
+        if each.name not in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
+            continue
+        if each.suffix == ".json":
+            # Whether it is JSON at all was judged before.
+            texts = templates_in(_read_json(each, []).get("chat_template"))
+        else:
+            texts = [each.read_bytes()[: MAX_TEMPLATE_CHARS * 4 + 1].decode(errors="replace")]
+        problems.extend(f"{each.name}: the template {said}" for text in texts for said in template_problems(text))
 
 
 def _judge_index(path: Path, weights: set[str], problems: list[str]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +26,35 @@ from trainers.spec import ContextSpec, ObjectSpec
 MAX_LINE_BYTES = 16 << 20
 MAX_PROBLEMS = 20
 ROLES = ("system", "user", "assistant", "tool")
+_EXTRA = {"assistant": ("tool_calls",), "tool": ("name", "tool_call_id")}
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. ``weight`` 1 is learnt, 0 is not; None leaves it to the place of the turn."""
+    """One turn. ``weight`` 1 is learnt, 0 is not; None leaves it to the place of the turn.
+
+    ``extra`` holds what tools need, as the template takes it: ``tool_calls`` of an assistant, ``name`` and
+    ``tool_call_id`` of a tool's answer.
+    """
 
     role: str
     content: str
     weight: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Record:
     """One training example. The last message is the assistant's: the completion, or at evaluation the reference.
 
-    ``rejected`` is the worse answer of a pair, of which the last message is the chosen one.
+    ``rejected`` is the worse answer of a pair, of which the last message is the chosen one. ``tools`` are descriptions
+    of what the assistant may call, handed to the template as they are.
     """
 
     id: str
     messages: tuple[Message, ...]
     rejected: str | None = None
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
@@ -119,12 +127,16 @@ def _record(line: bytes, problems: list[str], where: str, are_pairs: bool) -> Re
         problems.append(f"{where}: not JSON")
         return None
     names = {"id", "messages"} | ({"rejected"} if are_pairs else set())
+    tools = document.pop("tools", []) if isinstance(document, dict) else []
     if not isinstance(document, dict) or set(document) != names or not isinstance(document["id"], str):
         problems.append(f"{where}: must be an object of id (text){', rejected' if are_pairs else ''} and messages")
         return None
     rejected = document.get("rejected")
     if are_pairs and not isinstance(rejected, str):
         problems.append(f"{where}: rejected must be text, the worse answer to the same prompt")
+        return None
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        problems.append(f"{where}: tools must be a list of objects")
         return None
     turns = document["messages"]
     if not isinstance(turns, list) or not turns:
@@ -137,20 +149,27 @@ def _record(line: bytes, problems: list[str], where: str, are_pairs: bool) -> Re
     if kept[-1].role != "assistant":
         problems.append(f"{where}: the last message must be the assistant's")
         return None
-    return Record(document["id"], kept, rejected)
+    return Record(document["id"], kept, rejected, tuple(tools))
 
 
 def _message(turn: Any, problems: list[str], where: str) -> Message | None:
-    if not isinstance(turn, dict) or not {"role", "content"} <= set(turn) <= {"role", "content", "weight"}:
-        problems.append(f"{where}: must have role and content, may have weight, and nothing else")
+    may = {"role", "content", "weight", *_EXTRA.get(str(turn.get("role")) if isinstance(turn, dict) else "", ())}
+    if not isinstance(turn, dict) or not {"role", "content"} <= set(turn) <= may:
+        problems.append(f"{where}: must have role and content, may have {', '.join(sorted(may)[2:])}, and nothing else")
         return None
     role, content, weight = turn["role"], turn["content"], turn.get("weight")
-    if role not in ROLES:
+    extra = {name: turn[name] for name in ("tool_calls", "name", "tool_call_id") if name in turn}
+    calls = extra.get("tool_calls", [])
+    if not all(isinstance(extra.get(name, ""), str) for name in ("name", "tool_call_id")):
+        problems.append(f"{where}: name and tool_call_id must be text")
+    elif not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        problems.append(f"{where}.tool_calls: must be a list of objects")
+    elif role not in ROLES:
         problems.append(f"{where}.role: must be one of {', '.join(ROLES)}")
     elif not isinstance(content, str):
         problems.append(f"{where}.content: must be text")
     elif weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         problems.append(f"{where}.weight: must be 0 or 1")
     else:
-        return Message(role, content, None if weight is None else int(weight))
+        return Message(role, content, None if weight is None else int(weight), extra)
     return None

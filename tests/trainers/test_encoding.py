@@ -12,7 +12,8 @@ from trainers.encoding import cut_prompt, encode, prompt_tokens
 from trainers.errors import TrainerError
 from trainers.forward import micro_batch
 from trainers.model_folder import check_folder
-from trainers.shards import Message, Record
+from trainers.shards import Message, Record, read_records
+from trainers.spec import load_spec
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,54 @@ def test_every_record_is_seen_once_an_epoch_whatever_the_cut(lengths, budget, ep
         groups = cut(schedule.batch(0), lengths, budget)
         assert sorted(index for group in groups for index in group) == sorted(schedule.batch(0))
         assert all(size(group) <= budget or len(group) == 1 for group in groups)
+
+
+TOOLS = {"type": "function", "function": {"name": "dose", "parameters": {"type": "object", "properties": {}}}}
+CALL = {"type": "function", "function": {"name": "dose", "arguments": {"drug": "aspirin"}}}
+TOOL_TEMPLATE = (
+    "{% if tools %}{{ '<|start|>tools\n' + (tools | tojson) + '<|end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|start|>' + m['role'] + (' ' + m['name'] if m['name'] else '') }}"
+    "{{ '\n' + m['content'] }}"
+    "{% for call in m.tool_calls or [] %}{{ '[' + call.function.name + (call.function.arguments | tojson) + ']' }}"
+    "{% endfor %}{{ '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_tools_their_calls_and_answers_reach_the_template_in_training_and_at_the_prompt(bench, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", TOOL_TEMPLATE)
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "how much?"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL], "weight": 1},
+        {"role": "tool", "name": "dose", "tool_call_id": "c1", "content": "100 mg"},
+        {"role": "assistant", "content": "100 mg a day"},
+    ]
+    bench.seal("train", [{"id": "a", "messages": messages, "tools": [TOOLS]}])
+    (record,) = read_records(load_spec(bench.spec()).data.train, bench.data_key, "train")
+    split = encode([record], tokenizer, 600, "refuse")
+    plain = [{key: value for key, value in turn.items() if key != "weight"} for turn in messages]
+    whole = tokenizer.apply_chat_template(plain, tools=[TOOLS], tokenize=False)
+    assert tokenizer.decode(split.tokens_of(0)) == whole
+    assert '"name": "dose"' in whole
+    assert learnt(split, tokenizer) == '[dose{"drug": "aspirin"}]<|end|>\n100 mg a day<|end|>\n'
+    prompt = tokenizer.decode(prompt_tokens(tokenizer, record, 600))
+    assert prompt == tokenizer.apply_chat_template(
+        plain[:-1], tools=[TOOLS], tokenize=False, add_generation_prompt=True
+    )
+
+
+def test_tools_of_another_shape_are_named_by_line(bench):
+    answer = {"role": "assistant", "content": "x"}
+    bench.seal(
+        "train",
+        [
+            {"id": "a", "messages": [answer], "tools": "all"},
+            {"id": "a", "messages": [answer | {"tool_calls": ["dose"]}]},
+            {"id": "a", "messages": [{"role": "user", "content": "x", "tool_calls": []}, answer]},
+            {"id": "a", "messages": [{"role": "tool", "content": "x", "name": 5}, answer]},
+        ],
+    )
+    bench.spec()
+    code, said = bench.command("validate")
+    assert (code, said[-1].code) == (2, "data.invalid")
+    assert [f"train line {number}" in said[-1].message for number in range(1, 6)] == [True] * 4 + [False]

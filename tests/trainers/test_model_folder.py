@@ -135,8 +135,8 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(bench, folder):
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ cycler.__init__.__globals__.os.system('touch ' + messages[0]['content']) }}",
+        "{{ ''['_' ~ '_class__']['_' ~ '_mro__'] }}",
+        "{{ cycler['_' ~ '_init__']['_' ~ '_globals__'].os.system('touch ' + messages[0]['content']) }}",
         "{% set _ = messages.append({'role': 'user', 'content': 'x'}) %}{{ messages }}",
         "{{ raise_exception(messages[0]['content']) }}",
         "{{ range(10000000) | list }}",
@@ -149,3 +149,43 @@ def test_a_malicious_template_runs_in_a_sandbox_and_quotes_nothing(bench, folder
     code, said = bench.command("validate")
     assert (code, said[-1].code) == (2, "model.template")
     assert kit.secret not in str(said)
+
+
+@pytest.mark.parametrize(
+    ("template", "word"),
+    [
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "reaches for __class__"),
+        ("{{ cycler . __init__.__globals__.os.system('id') }}", "reaches for __init__"),
+        ("{{ lipsum['__globals__']['os'] }}", "reaches for __globals__"),
+        ("{{ messages | map(attribute='__class__') | list }}", "reaches for __class__"),
+        ("{% set x = ('' | attr('_' ~ '_class__')) %}", "the filter attr"),
+        ("{%- include '/etc/passwd' %}", "another template"),
+        ("{{ 'unfinished", "not written as templates are"),
+        ("x" * (1 << 20) + "{{ 1 }}", "longer than"),
+    ],
+)
+@pytest.mark.parametrize("place", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
+def test_a_template_that_reaches_out_is_refused_before_anything_is_loaded(bench, folder, place, template, word):
+    if place.endswith(".jinja"):
+        (folder / place).write_text(template)
+    elif place == "chat_template.json":
+        (folder / place).write_text(json.dumps({"chat_template": template}))
+    else:
+        change(folder / place, chat_template=[{"name": "default", "template": template}])
+    said = refusal(folder)
+    assert f"{place}: the template" in said
+    assert word in said
+    bench.model = folder
+    bench.spec()
+    code, events = bench.command("run")
+    assert (code, events[-1].code) == (2, "model.refused")
+
+
+def test_templates_as_released_models_have_them_are_accepted(folder, kit):
+    """Tool calls, namespaces, loop controls, generation marks and double underscores in plain text."""
+    (folder / "chat_template.jinja").write_text(
+        "{%- set ns = namespace(found=false) %}{# __class__ in a comment #}{{ '<__start__>' }} __init__ "
+        "{%- for m in messages %}{%- if m.role == 'tool' %}{% continue %}{% endif %}{% generation %}"
+        "{{ m['content'] | trim }}{{ m.tool_calls | default([]) | tojson }}{% endgeneration %}{% endfor %}"
+    )
+    assert check_folder(folder).architecture == "LlamaForCausalLM"
