@@ -90,8 +90,8 @@ def model_texts(folder: Path, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
     return texts
 
 
-def load(adapter: Adapter, archive: bytes) -> None:
-    """Puts the weights of an archive into the model.
+def load(adapter: Adapter, archive: bytes) -> str:
+    """Puts the weights of an archive into the model; returns its card.
 
     Raises:
         TrainerError: ``adapter.other``, when they are not of this model and these settings.
@@ -102,12 +102,15 @@ def load(adapter: Adapter, archive: bytes) -> None:
         name = weights_file(adapter)
         member = tar.extractfile(name) if name in tar.getnames() else None
         tensors = load_tensors(member.read()) if member is not None else {}
+        card = tar.extractfile("README.md") if "README.md" in tar.getnames() else None
+        text = card.read().decode() if card is not None else ""
     if {name: each.shape for name, each in tensors.items()} != {name: shape for name, shape, _ in adapter.places}:
         raise TrainerError(
             "adapter.other", "the adapter is of another model, way or rank", "use the spec the adapter was made with"
         )
     for name, place in adapter.named(adapter.weights).items():
         place.copy_(tensors[name])
+    return text
 
 
 def deterministic_tar(members: dict[str, bytes]) -> bytes:

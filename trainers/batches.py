@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import random
 
+#: Of all records, or of those of a batch by their index.
+Lengths = list[int] | dict[int, int]
+
 
 class Schedule:
     """All steps of a run: each epoch is shuffled anew, then filled into steps of at most ``batch_tokens``."""
@@ -62,7 +65,7 @@ def fill(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
     return groups
 
 
-def pack(batch: list[int], lengths: list[int], micro_tokens: int) -> list[list[int]]:
+def pack(batch: list[int], lengths: Lengths, micro_tokens: int) -> list[list[int]]:
     """Groups of at most ``micro_tokens`` tokens together (longest first, each into the first group it fits)."""
     groups: list[list[int]] = []
     used: list[int] = []
@@ -76,7 +79,7 @@ def pack(batch: list[int], lengths: list[int], micro_tokens: int) -> list[list[i
     return groups
 
 
-def bucket(batch: list[int], lengths: list[int], micro_tokens: int) -> list[list[int]]:
+def bucket(batch: list[int], lengths: Lengths, micro_tokens: int) -> list[list[int]]:
     """Groups of like length whose padded size, count times longest, is at most ``micro_tokens``."""
     groups: list[list[int]] = []
     for index in sorted(batch, key=lambda each: (-lengths[each], each)):

@@ -23,6 +23,8 @@ from trainers.process import Speaker, Stop, only_one, prepare_process
 from trainers.spec import Spec, SpecError, load_spec
 
 NO_RUN = "-"
+#: As in ``trainers.export``, which is not imported before a command needs it.
+EXPORT_FORMATS = ("merged", "gguf-f16", "gguf-q8_0")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("resume", "like run, but fails without a checkpoint"),
         ("validate", "check spec, model folder and data; needs no --out"),
         ("evaluate", "score base and tuned on data.test"),
-        ("export", "merge base and adapter into merged.sealed and prove that it answers alike"),
+        ("export", "merge base and adapter into one sealed file and prove that it answers alike"),
         ("serve", "chat with base and tuned on a unix socket"),
     ):
         command = commands.add_parser(name, help=text)
@@ -49,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--metric", required=True)
             command.add_argument("--max-new-tokens", type=int, default=32)
             command.add_argument("--limit", type=int)
+        if name == "export":
+            command.add_argument("--format", choices=EXPORT_FORMATS, default="merged")
+            command.add_argument("--plain", action="store_true", help="also leave the file in clear, once it is proven")
         if name == "serve":
             command.add_argument("--socket", type=Path, required=True)
             command.add_argument("--idle-seconds", type=float, default=900.0)
@@ -139,7 +144,7 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
         elif arguments.command == "export":
             from trainers.export import export
 
-            export(spec, keys, arguments.out, speak, stop)
+            export(spec, keys, arguments.out, arguments.format, speak, stop, is_plain=arguments.plain)
         else:
             from trainers.run import train
 

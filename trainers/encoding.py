@@ -63,11 +63,12 @@ class Split:
     @property
     def lengths(self) -> list[int]:
         """Tokens of each record, of both answers where it is a pair."""
-        before = len(self.prefix)
-        own = [before + self.starts[index + 1] - self.starts[index] for index in range(len(self.ids))]
-        if self.rejected is None:
-            return own
-        return [one + before + other for one, other in zip(own, self.rejected.lengths, strict=True)]
+        return [self.length_of(index) for index in range(len(self.ids))]
+
+    def length_of(self, index: int) -> int:
+        """Tokens of a record, of both answers where it is a pair."""
+        own = len(self.prefix) + self.starts[index + 1] - self.starts[index]
+        return own if self.rejected is None else own + len(self.prefix) + self.rejected.length_of(index)
 
     @property
     def token_count(self) -> int:

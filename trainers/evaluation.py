@@ -59,7 +59,10 @@ class Question:
 
 @dataclass
 class Bench:
-    """A model with its adapter, ready to answer with or without it; ``neutral`` are the weights that change nothing."""
+    """A model with its adapter, ready to answer with or without it.
+
+    ``neutral`` are the weights that change nothing, ``card`` is what the run says of its adapter.
+    """
 
     adapter: Adapter
     neutral: Tensor
@@ -67,6 +70,7 @@ class Bench:
     tokenizer: Any
     device: Device
     stops: set[int]
+    card: str
 
     @contextmanager
     def as_model(self, name: str) -> Iterator[Any]:
@@ -119,9 +123,9 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     adapter.model.eval()
     adapter.has_dropout = False
     neutral = adapter.weights.clone()
-    load(adapter, archive)
+    card = load(adapter, archive)
     forward = choose_forward(adapter, spec.packing) if is_for_loss or adapter.labels else None
-    return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer))
+    return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer), card)
 
 
 @torch.no_grad()

@@ -142,6 +142,24 @@ class MemoryShort(Event):
 
 
 @dataclass(frozen=True)
+class RecordsMeasured(Event):
+    """``file`` holds, sealed, the loss of each held-out record by the best state, and the worst and best as text.
+
+    ``worst``, ``median`` and ``best`` are such losses; ``digest`` is of the plaintext.
+    """
+
+    name: ClassVar[str] = "records.measured"
+    file: str
+    records: int
+    worst: float
+    median: float
+    best: float
+    digest: str
+    sealed_digest: str
+    commitment: str
+
+
+@dataclass(frozen=True)
 class RunFinished(Event):
     """The run is over and ``adapter.sealed`` holds its best state.
 
@@ -241,10 +259,28 @@ class EvaluateFinished(Event):
 
 
 @dataclass(frozen=True)
-class ExportFinished(Event):
-    """``file`` in the output folder holds the merged model, one sealed tar.
+class ExportMeasured(Event):
+    """How the exported model, read back, answers against the trained one at ``positions`` places of held-out answers.
 
-    ``digest`` is of the plaintext tar. Compared with the trained model at ``positions`` places of held-out answers:
+    ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats, and
+    ``loss_difference`` the exported model's held-out loss less the trained one's. ``offered`` unless a limit of
+    ``trainers.parity`` is passed.
+    """
+
+    name: ClassVar[str] = "export.measured"
+    format: str
+    positions: int
+    agreement: float
+    divergence: float
+    loss_difference: float
+    offered: bool
+
+
+@dataclass(frozen=True)
+class ExportFinished(Event):
+    """``file`` in the output folder holds the exported model, sealed.
+
+    ``digest`` is of the content. Compared with the trained model at ``positions`` places of held-out answers:
     ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats.
     """
 

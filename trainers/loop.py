@@ -213,7 +213,7 @@ class Loop:
     ) -> float:
         """Sum of ``work`` over micro-batches, from ``begin`` again in smaller ones when memory runs out."""
         cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
-        lengths = split.lengths
+        lengths = {index: split.length_of(index) for index in batch}
         while True:
             begin()
             try:

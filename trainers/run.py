@@ -31,6 +31,7 @@ from trainers.loop import Loop, Parts
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.process import Speaker, Stop
+from trainers.record_losses import measure_records
 from trainers.sealed import ADAPTER_FILE, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import PAIRED, ObjectSpec, Spec
@@ -140,6 +141,7 @@ def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must
             "lower optimiser.learning_rate, or set precision to fp32",
             EXIT_FAULT,
         )
+    speak(measure_records(loop, tokenizer, out, keys.output_key, stop))
     _finish(spec, keys, out, speak, loop, folder, tokenizer)
 
 

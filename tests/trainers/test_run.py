@@ -66,6 +66,24 @@ def test_equal_runs_give_equal_adapters_and_peft_loads_them(bench, kit, tmp_path
     assert (before - after).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("way", ["lora", "prompt"])
+def test_the_loss_of_each_held_out_record_is_left_sealed_worst_first(way, bench, kit):
+    bench.spec(epochs=3, way=way)
+    code, said = bench.command("run")
+    assert code == 0, said[-1]
+    (measured,) = kit.of(events.RecordsMeasured, said)
+    lines = [json.loads(line) for line in bench.opened(measured.file, "held-out").splitlines()]
+    losses = [line["loss"] for line in lines]
+    assert {line["id"] for line in lines} == {f"v{index}" for index in range(6)}
+    assert losses == sorted(losses, reverse=True)
+    assert (measured.worst, measured.best, measured.records) == (losses[0], losses[-1], 6)
+    mean = sum(line["loss"] * line["units"] for line in lines) / sum(line["units"] for line in lines)
+    assert mean == pytest.approx(finished(said).best_loss, rel=1e-4)
+    assert all(kit.secret in line["text"] for line in lines)
+    assert kit.files_holding(bench.out, kit.secret.encode()) == []
+    assert kit.secret not in str(said)
+
+
 def test_a_killed_run_leaves_nothing_in_clear_and_resumes_to_the_same_adapter(bench, kit, tmp_path, monkeypatch):
     bench.spec(epochs=3, checkpoint_every=2, lora={"rank": 4, "alpha": 8, "dropout": 0.1})
     code, said = bench.command("run")

@@ -1,0 +1,48 @@
+"""The weights of a tuned model, with the adapter's part in them.
+
+Guarantees: one weight is made at a time, in fp32, and rounded once to its own precision. Does not: write anything.
+
+Example:
+    >>> for name, place in weights_of(bench.adapter).items():
+    ...     merged(bench.adapter, name, place.data)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers.adapter import ADAPTER, Adapter
+from trainers.lora_linear import row_lengths
+
+
+def weights_of(adapter: Adapter) -> dict[str, Any]:
+    """Name in the released model and the module or tensor that holds each weight; tied ones once."""
+    places: dict[str, Any] = {}
+    base = adapter.base
+    words, head = base.get_input_embeddings().weight, base.get_output_embeddings().weight
+    seen: set[int] = set()
+    for name, each in base.named_parameters(remove_duplicate=False):
+        if ".lora_" in name or (each.data_ptr() in seen and each.numel()):
+            continue
+        # A classifier has its own head in place of the words', unless that is the embedding as well.
+        if adapter.labels and each is head and head is not words:
+            continue
+        seen.add(each.data_ptr())
+        places[name.replace(".base_layer.", ".")] = each
+    return dict(sorted(places.items()))
+
+
+@torch.no_grad()
+def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
+    """A weight with its adapter's part added in fp32, in its own precision."""
+    path, _, kind = name.rpartition(".")
+    module: Any = adapter.base.get_submodule(path) if path else None
+    if kind != "weight" or not hasattr(module, "lora_A") or ADAPTER not in module.lora_A:
+        return weight
+    whole: Tensor = weight.float() + module.get_delta_weight(ADAPTER).float()
+    if ADAPTER in module.lora_magnitude_vector:
+        whole *= (module.lora_magnitude_vector[ADAPTER].weight / row_lengths(module, ADAPTER))[:, None]
+    return whole.to(weight.dtype)
