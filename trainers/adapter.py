@@ -72,7 +72,7 @@ class Adapter:
     @property
     def dtype(self) -> torch.dtype:
         """What the model computes in."""
-        kept: torch.dtype = next(self.base.parameters()).dtype
+        kept: torch.dtype = self.base.get_input_embeddings().weight.dtype
         return self.autocast or kept
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def test_an_export_that_answers_otherwise_is_withdrawn(trained, kit, monkeypatch
     assert (code, said[-1].code) == (2, "export.parity")
     (measured,) = kit.of(events.ExportMeasured, said)
     assert not measured.offered
-    assert measured.loss_difference > 0.02
+    assert measured.loss_difference > 0.05
     assert not list(trained.out.glob("merged*"))
 
 
@@ -125,7 +125,7 @@ def test_a_plain_file_is_left_only_when_asked_for_and_is_its_owners(trained, kit
 
 
 def test_a_gguf_file_that_answers_otherwise_is_withdrawn(trained, kit, monkeypatch):
-    monkeypatch.setattr(gguf_file, "_interleaved", lambda values, heads: values)
+    monkeypatch.setattr(gguf_file, "merged", lambda adapter, name, weight: weight)
     code, said = trained.command("export", "--format", "gguf-f16")
     assert (code, said[-1].code) == (2, "export.parity")
     assert not kit.of(events.ExportMeasured, said)[0].offered

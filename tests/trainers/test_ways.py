@@ -182,6 +182,13 @@ def test_full_training_keeps_fp32_weights_and_multiplies_in_bf16(bench):
     torch.testing.assert_close(shipped.weights, adapter.weights.bfloat16())
 
 
+def test_a_soft_prompt_in_fp32_does_not_hide_that_its_model_is_in_bf16(bench):
+    half = Device("cpu", "bf16", "test", 1, 1024)
+    adapter = load_trained(load_spec(bench.spec(**WAYS["prompt"])), check_folder(Path(bench.model)), half)
+    assert (adapter.weights.dtype, adapter.dtype) == (torch.float32, torch.bfloat16)
+    assert isinstance(forwards.choose_forward(adapter, "auto"), forwards.PackedForward)
+
+
 def test_weights_of_another_way_are_refused(bench):
     folder = check_folder(Path(bench.model))
     prompt = load_trained(load_spec(bench.spec(**WAYS["prompt"])), folder, CPU)
