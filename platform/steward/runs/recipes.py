@@ -17,6 +17,8 @@ _SURROUNDINGS: dict[str, Any] = {
     "data": {"train": _OBJECT, "validation": _OBJECT},
     "output": {"context": _CONTEXT},
 }
+# What the platform can hand to a trainer and take back from it; the trainer by itself can do more.
+_SERVED = {"method": ("sft",), "way": ("lora",)}
 
 
 def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: object = None) -> dict[str, Any]:
@@ -37,6 +39,13 @@ def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: 
         recipe[key] = (
             {**recipe[key], **value} if isinstance(value, dict) and isinstance(recipe.get(key), dict) else value
         )
+    for key, served in _SERVED.items():
+        if recipe.get(key, served[0]) not in served:
+            raise Refused(
+                f"{key}: fine-tunes started here are {' or '.join(served)}; the others are for `python -m trainers run`.",
+                code="recipe_invalid",
+                subject=subject,
+            )
     try:
         read_spec({**_SURROUNDINGS, **recipe})
     except SpecError as error:

@@ -38,6 +38,8 @@ def test_a_reviewer_may_not_train(house: House, tiny_base: Any) -> None:
         ({"lora": {"rank": 0}}, "lora.rank"),
         ({"model": {"path": "/etc"}}, "not part of a recipe"),
         ({"optimiser": {"learning_rate": "high"}}, "optimiser.learning_rate"),
+        ({"method": "dpo"}, "method: fine-tunes started here are sft"),
+        ({"way": "full"}, "way: fine-tunes started here are lora"),
     ],
 )
 def test_a_recipe_that_is_no_valid_spec_is_refused_with_its_path(
