@@ -42,7 +42,7 @@ def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: 
     for key, served in _SERVED.items():
         if recipe.get(key, served[0]) not in served:
             raise Refused(
-                f"{key}: fine-tunes started here are {' or '.join(served)}; the others are for `python -m trainers run`.",
+                f"{key}: fine-tunes started here are {' or '.join(served)}; `python -m trainers run` can do more.",
                 code="recipe_invalid",
                 subject=subject,
             )
