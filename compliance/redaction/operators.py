@@ -29,8 +29,22 @@ class Operators:
     """The operators of a profile for one subject and one document; placeholders are numbered in order of first
     appearance."""
 
-    def __init__(self, profile: Profile, keyed: Keyed, given: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        keyed: Keyed,
+        given: frozenset[str] = frozenset(),
+        *,
+        is_day_first: bool | None = None,
+    ) -> None:
+        """Args:
+        profile: names the operator of each type.
+        keyed: choices of the subject.
+        given: lower-case words that are known to be given names in this document.
+        is_day_first: how the document writes numeric dates, where they tell; the option ``day_first`` goes before it.
+        """
         self._profile = profile
+        self._day_first = is_day_first
         self._keyed = keyed
         self._given = given
         self._numbers: dict[str, dict[str, int]] = {}
@@ -62,7 +76,7 @@ class Operators:
                 normal = re.sub(r"[\W_]+", "", value).casefold()
                 return f"[{kind}:{self._keyed.digest('hash/' + kind, normal).hex()[:16]}]"
             case "date_shift":
-                return written_dates.shift(value, self._days(policy))
+                return written_dates.shift(value, self._days(policy), is_day_first=self._is_day_first(policy))
             case "generalise":
                 return self._generalise(policy, kind, value)
         return None
@@ -83,6 +97,10 @@ class Operators:
         hidden = set(places[first : len(places) - last])
         char = str(policy.options.get("char", "*"))
         return "".join(char if i in hidden else c for i, c in enumerate(value))
+
+    def _is_day_first(self, policy: EntityPolicy) -> bool | None:
+        told = policy.options.get("day_first")
+        return self._day_first if told is None else bool(told)
 
     def _days(self, policy: EntityPolicy) -> int:
         window = int(policy.options.get("window_days", 365))

@@ -154,6 +154,7 @@ _OPTIONS = {
     "zip3_as_of",
     "to",
     "char",
+    "day_first",
     "window_days",
     "leave_last",
     "leave_first",
@@ -255,6 +256,9 @@ def _policy(table: dict[str, Any], where: str) -> EntityPolicy:
         citation=_value(table, "citation", str, where),
         options=MappingProxyType(options),
     )
+    window = options.get("window_days", 1)
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        raise ProfileError(f"{where}: window_days must be a whole number of days, at least 1")
     if policy.operator not in OPERATORS:
         raise ProfileError(f"{where}: unknown operator {policy.operator!r}; known: {', '.join(sorted(OPERATORS))}")
     if not 0 <= policy.threshold <= 1:

@@ -1,6 +1,7 @@
 """Numbers as people write them.
 
-Guarantees: understands digits and English number words from one to one hundred and ten.
+Guarantees: understands digits and English number words from one to one hundred and ten, and writes those
+below a hundred.
 Does not: parse larger numbers in words.
 
 Example:
@@ -44,6 +45,14 @@ def spelled_number(text: str) -> int | None:
     if 100 in values:
         return 100 + sum(v for v in values[values.index(100) + 1 :] if v < 100)
     return sum(values[:2]) if values[0] >= 20 and len(values) > 1 and values[1] < 10 else values[0]
+
+
+def number_in_words(number: int, join: str = "-") -> str:
+    """``number``, from 0 to 99, in words; ``join`` stands between tens and ones."""
+    if number < len(_ONES):
+        return _ONES[number]
+    tens, ones = divmod(number, 10)
+    return _TENS[tens] + (join + _ONES[ones] if ones else "")
 
 
 def spelled_year(text: str) -> int | None:

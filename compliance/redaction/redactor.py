@@ -25,6 +25,7 @@ from compliance.redaction.operators import Operators
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import Profile
 from compliance.redaction.subjects import detect_subject
+from compliance.redaction.written_dates import day_first_hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: byt
     """
     ordered = sorted(findings)
     _fitting(ordered, len(text))
-    operators = Operators(profile, Keyed(key, subject), _given_names(ordered, text))
+    dates = [text[f.start : f.end] for f in ordered if f.type == "DATE"]
+    operators = Operators(profile, Keyed(key, subject), _given_names(ordered, text), is_day_first=day_first_hint(dates))
     pieces: list[str] = []
     applied: list[Applied] = []
     read = written = 0
