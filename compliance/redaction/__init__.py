@@ -16,7 +16,7 @@ from compliance.redaction.errors import ProfileError, RedactionError
 from compliance.redaction.finding import Finding
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import EntityPolicy, Profile, available_profiles, load_profile
-from compliance.redaction.redactor import Applied, Redacted, Redactor, privileged_passages, redact
+from compliance.redaction.redactor import Applied, Redacted, Redactor, privileged_passages, real_names, redact
 from compliance.redaction.subjects import detect_subject
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "detect_subject",
     "load_profile",
     "privileged_passages",
+    "real_names",
     "redact",
     "screen",
 ]

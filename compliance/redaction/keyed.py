@@ -6,8 +6,8 @@ check it (HMAC-SHA256).
 Does not: prevent two values from getting the same choice when there is little to choose from.
 
 Example:
-    >>> Keyed(bytes(32), "subject-1").below("SSN", "123-45-6789", 10) == Keyed(bytes(32), "subject-1").below("SSN",
-    "123-45-6789", 10)
+    >>> first, again = (Keyed(bytes(32), "subject-1").below("SSN", "123-45-6789", 10) for _ in range(2))
+    >>> first == again
     True
 """
 
@@ -39,6 +39,7 @@ class Keyed:
             b"dataset" if subject is None else b"subject\0" + subject.encode("utf-8", "surrogatepass")
         )
         self._key = hmac.new(key, scope, hashlib.sha256).digest()
+        self._orders: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
 
     def digest(self, kind: str, value: str, turn: int = 0) -> bytes:
         """32 bytes for a value; ``turn`` gives others for the same value."""
@@ -52,6 +53,13 @@ class Keyed:
     def pick(self, kind: str, value: str, choices: Sequence[T], turn: int = 0) -> T:
         """One of ``choices``."""
         return choices[self.below(kind, value, len(choices), turn)]
+
+    def order(self, kind: str, choices: tuple[str, ...]) -> tuple[str, ...]:
+        """``choices`` in an order of this subject."""
+        made = self._orders.get((kind, choices))
+        if made is None:
+            made = self._orders[kind, choices] = tuple(sorted(choices, key=lambda each: self.digest(kind, each)))
+        return made
 
     def digits(self, kind: str, value: str, count: int, turn: int = 0) -> str:
         """``count`` decimal digits, at most 60."""

@@ -33,20 +33,20 @@ class Operators:
         self,
         profile: Profile,
         keyed: Keyed,
-        given: frozenset[str] = frozenset(),
+        avoid: frozenset[str] = frozenset(),
         *,
         is_day_first: bool | None = None,
     ) -> None:
         """Args:
         profile: names the operator of each type.
         keyed: choices of the subject.
-        given: lower-case words that are known to be given names in this document.
+        avoid: lower-case names and places of the document, which no surrogate may be.
         is_day_first: how the document writes numeric dates, where they tell; the option ``day_first`` goes before it.
         """
         self._profile = profile
         self._day_first = is_day_first
         self._keyed = keyed
-        self._given = given
+        self._avoid = avoid
         self._numbers: dict[str, dict[str, int]] = {}
 
     def replacement(self, kind: str, value: str) -> str:
@@ -69,7 +69,7 @@ class Operators:
     def _made(self, policy: EntityPolicy, kind: str, value: str) -> str | None:
         match policy.operator:
             case "surrogate":
-                return make_surrogate(kind, value, self._keyed, self._given)
+                return make_surrogate(kind, value, self._keyed, self._avoid)
             case "mask":
                 return self._mask(policy, kind, value)
             case "hash":

@@ -25,6 +25,7 @@ from compliance.redaction.operators import Operators
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import Profile
 from compliance.redaction.subjects import detect_subject
+from compliance.redaction.surrogate_names import name_words
 from compliance.redaction.written_dates import day_first_hint
 
 
@@ -63,7 +64,15 @@ class Redacted:
     privileged: tuple[Passage, ...] = ()
 
 
-def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: bytes, subject: str | None) -> Redacted:
+def redact(
+    text: str,
+    findings: Iterable[Finding],
+    *,
+    profile: Profile,
+    key: bytes,
+    subject: str | None,
+    names: frozenset[str] = frozenset(),
+) -> Redacted:
     """Replace the findings by the profile's operators.
 
     Args:
@@ -72,6 +81,8 @@ def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: byt
         profile: names the operator of each type.
         key: at least 16 bytes, of one dataset; surrogates, hashes and date shifts depend on it.
         subject: opaque id of the person the record is about; None makes choices per dataset.
+        names: ``real_names`` of the subject's other texts; with them a surrogate that must give way to a real name does
+            so in all texts alike.
 
     Raises:
         RedactionError: findings overlap or reach beyond the text.
@@ -80,7 +91,9 @@ def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: byt
     ordered = sorted(findings)
     _fitting(ordered, len(text))
     dates = [text[f.start : f.end] for f in ordered if f.type == "DATE"]
-    operators = Operators(profile, Keyed(key, subject), _given_names(ordered, text), is_day_first=day_first_hint(dates))
+    operators = Operators(
+        profile, Keyed(key, subject), names | real_names(ordered, text), is_day_first=day_first_hint(dates)
+    )
     pieces: list[str] = []
     applied: list[Applied] = []
     read = written = 0
@@ -90,7 +103,8 @@ def redact(text: str, findings: Iterable[Finding], *, profile: Profile, key: byt
         policy = profile.entities.get(finding.type)
         pieces += [text[read : finding.start], made]
         written += finding.start - read
-        applied.append(Applied(finding, policy.operator if policy else "placeholder", written, written + len(made)))
+        operator = policy.operator if policy else "placeholder"
+        applied.append(Applied(finding, operator, written, written + len(made)))
         written += len(made)
         read = finding.end
     pieces.append(text[read:])
@@ -122,10 +136,20 @@ class Redactor:
             RedactionError: as ``Detector.detect``; none of the documents counts then.
         """
         found = detect_subject(self.detector, texts)
-        return [self._redacted(text, findings, subject) for text, findings in zip(texts, found, strict=True)]
+        names = frozenset[str]().union(*map(real_names, found, texts))
+        return [self._redacted(text, findings, subject, names) for text, findings in zip(texts, found, strict=True)]
 
-    def _redacted(self, text: str, found: list[Finding], subject: str | None) -> Redacted:
-        made = redact(text, found, profile=self._profile, key=self._key, subject=subject or self._subject)
+    def _redacted(
+        self, text: str, found: list[Finding], subject: str | None, names: frozenset[str] = frozenset()
+    ) -> Redacted:
+        made = redact(
+            text,
+            found,
+            profile=self._profile,
+            key=self._key,
+            subject=subject or self._subject,
+            names=names,
+        )
         return replace(made, privileged=tuple(privileged_passages(text, self._profile)))
 
 
@@ -145,7 +169,8 @@ def _fitting(ordered: Sequence[Finding], length: int) -> None:
         raise RedactionError(f"a finding ends at {end}, beyond the text of {length} characters")
 
 
-def _given_names(ordered: Sequence[Finding], text: str) -> frozenset[str]:
-    """First words of names of several words, so that a given name that comes back alone is replaced alike."""
-    spans = (text[f.start : f.end].split() for f in ordered if f.type == "PERSON")
-    return frozenset(parts[0].lower() for parts in spans if len(parts) > 1 and parts[0].isalpha())
+def real_names(findings: Iterable[Finding], text: str) -> frozenset[str]:
+    """The words of people's names and the places among the findings, in lower case: what a surrogate must not be."""
+    spans = [(f.type, text[f.start : f.end]) for f in findings if f.type in ("PERSON", "LOCATION")]
+    places = (" ".join(value.casefold().split()) for kind, value in spans if kind == "LOCATION")
+    return name_words(value for kind, value in spans if kind == "PERSON").union(places)

@@ -41,6 +41,13 @@ def given_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(female.split()), tuple(male.split())
 
 
+@cache
+def names_by_locale() -> dict[tuple[str, str], tuple[str, ...]]:
+    """(locale, part) -> names in lower case; the parts are ``f``, ``m`` (given names) and ``s`` (surnames)."""
+    rows = [line.split() for line in _lines("names_by_locale")]
+    return {(locale, part): tuple(names) for locale, part, *names in rows}
+
+
 def _lines(name: str) -> list[str]:
     lines = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
