@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 
 from compliance.redaction import written_dates
+from compliance.redaction.checksums import card
 from compliance.redaction.keyed import Keyed
 from compliance.redaction.profile import EntityPolicy, Profile
 from compliance.redaction.quantities import spelled_number
@@ -61,10 +62,19 @@ class Operators:
             return self._placeholder(kind, value)
         if policy.operator == "keep":
             return value
+        if kind != "CARD" and self._would_correlate(policy, value):
+            return self._placeholder(kind, value)
         made = self._made(policy, kind, value)
         if made is None or made == value:
             return self._placeholder(kind, value)
         return made
+
+    def _would_correlate(self, policy: EntityPolicy, value: str) -> bool:
+        """Whether a card number under another type, as in "account 4111 ...", would be hashed here and truncated as a
+        card, or the other way round. Source: PCI DSS 4.0, 3.5.1."""
+        cards = self._profile.entities.get("CARD")
+        both = {policy.operator, cards.operator if cards is not None and cards.on else ""}
+        return both == {"hash", "mask"} and card(value)
 
     def _made(self, policy: EntityPolicy, kind: str, value: str) -> str | None:
         match policy.operator:
@@ -88,7 +98,7 @@ class Operators:
 
     def _mask(self, policy: EntityPolicy, kind: str, value: str) -> str:
         first, last = int(policy.options.get("leave_first", 0)), int(policy.options.get("leave_last", 0))
-        if kind == "CARD":
+        if kind == "CARD" or card(value):
             first, last = min(first, _CARD_LEFT[0]), min(last, _CARD_LEFT[1])
         places = [i for i, c in enumerate(value) if c.isalnum()]
         # A short value would otherwise stay whole.

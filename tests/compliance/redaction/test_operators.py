@@ -19,6 +19,8 @@ from compliance.redaction.surrogates import make_surrogate
 KEY, OTHER_KEY = bytes(32), bytes([1]) * 32
 HEALTH, FINANCE, LEGAL = (load_profile(name) for name in ("healthcare", "finance", "legal"))
 
+keys = st.binary(min_size=16, max_size=32)
+
 PROFILES = {"healthcare": HEALTH, "finance": FINANCE, "legal": LEGAL}
 
 
@@ -36,6 +38,31 @@ def test_card_mask_cannot_be_loosened_by_a_profile() -> None:
     )
     profile = dataclasses.replace(FINANCE, entities=MappingProxyType({**FINANCE.entities, "CARD": policy}))
     assert Operators(profile, Keyed(KEY, None)).replacement("CARD", "4111111111111234") == "411111******1234"
+
+
+@given(st.sampled_from(["4111111111111111", "4111 1111 1111 1111", "378282246310005", "6011000990139424"]), keys)
+def test_no_form_of_a_card_number_is_hashed_where_another_is_truncated(pan: str, key: bytes) -> None:
+    assert made("finance", "CARD", pan, key) == made("finance", "CARD", pan)
+    # A label may call it an account or a tax number, which this profile hashes.
+    assert {made("finance", kind, pan, key) for kind in ("ACCOUNT", "SSN")} == {"[ACCOUNT_1]", "[SSN_1]"}
+    assert made("finance", "ACCOUNT", "4111111111111112", key).startswith("[ACCOUNT:")
+
+
+def test_a_masked_card_number_is_masked_no_less_under_another_type() -> None:
+    policy = dataclasses.replace(
+        FINANCE.entities["ACCOUNT"], operator="mask", options=MappingProxyType({"leave_first": 10, "leave_last": 5})
+    )
+    profile = dataclasses.replace(FINANCE, entities=MappingProxyType({**FINANCE.entities, "ACCOUNT": policy}))
+    assert Operators(profile, Keyed(KEY, None)).replacement("ACCOUNT", "4111111111111111") == "411111******1111"
+
+
+@given(keys, keys, st.from_regex(r"[0-9]{9}", fullmatch=True))
+def test_hashes_join_the_records_of_a_subject_and_no_others(key: bytes, other: bytes, value: str) -> None:
+    first = made("finance", "SSN", value, key)
+    assert first == made("finance", "SSN", f"{value[:3]}-{value[3:5]}-{value[5:]}", key)
+    assert first != made("finance", "TAX_ID", value, key)
+    assert first != made("finance", "SSN", value, key, subject="s2")
+    assert first != made("finance", "SSN", value, b"x" + other)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("02139", "021**"), ("03601-1234", "000**"), ("82101", "000**")])
