@@ -24,6 +24,7 @@ from typing import Any
 import regex
 
 from compliance.redaction.checksums import CHECKS
+from compliance.redaction.contradictions import found_in
 from compliance.redaction.errors import ProfileError
 from compliance.redaction.kinds import KINDS
 from compliance.redaction.national import SUPPORTED
@@ -53,6 +54,7 @@ class EntityPolicy:
         reason: why, in one sentence.
         citation: the paragraph that asks for it.
         options: settings of the detector or operator for this type; see the operators.
+        is_reversible: whether each original is sealed and given back beside its replacement (``reversible = true``).
     """
 
     on: bool
@@ -61,6 +63,7 @@ class EntityPolicy:
     reason: str
     citation: str
     options: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    is_reversible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,11 @@ class Profile:
         return replace(self, tagger=False)
 
     @cached_property
+    def is_reversible(self) -> bool:
+        """Whether a type that is on asks for sealed originals."""
+        return any(policy.on and policy.is_reversible for policy in self.entities.values())
+
+    @cached_property
     def digest(self) -> str:
         """``sha256:`` and the hex digest over the sorted, compact JSON of the policy."""
         body = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -144,7 +152,7 @@ _TOP = {"schema", *_TOP_TEXT, "detection", "entities", "pattern", "allow", "deny
 _NUMBERS = ("max_chars", "seconds_per_document")
 _LEASTS = ("tagger_least", "tagger_least_elsewhere")
 _DETECTION = {*_SWITCHES, *_NUMBERS, *_LEASTS, "presidio"}
-_ENTITY = {"on", "threshold", "operator", "reason", "citation", "options"}
+_ENTITY = {"on", "threshold", "operator", "reason", "citation", "options", "reversible"}
 _PATTERN = {"name", "type", "regex", "score", "context", "against", "check"}
 _OPTIONS = {
     "min_age",
@@ -205,7 +213,7 @@ def parse_profile(data: dict[str, Any], source: str = "profile") -> Profile:
         where = f"{source}: entities.{name}"
         if name not in ENTITY_TYPES:
             raise ProfileError(f"{where}: unknown entity type")
-        entities[name] = _policy(table, where)
+        entities[name] = _policy(name, table, where)
     recognisers = detection.get("presidio", [])
     if unknown := [name for name in recognisers if name not in SUPPORTED]:
         raise ProfileError(
@@ -244,7 +252,7 @@ def _leasts(
     return MappingProxyType(values)
 
 
-def _policy(table: dict[str, Any], where: str) -> EntityPolicy:
+def _policy(name: str, table: dict[str, Any], where: str) -> EntityPolicy:
     _known(table, _ENTITY, where)
     options = table.get("options", {})
     _known(options, _OPTIONS, f"{where}.options")
@@ -255,14 +263,14 @@ def _policy(table: dict[str, Any], where: str) -> EntityPolicy:
         reason=_value(table, "reason", str, where),
         citation=_value(table, "citation", str, where),
         options=MappingProxyType(options),
+        is_reversible=_value(table, "reversible", bool, where) if "reversible" in table else False,
     )
-    window = options.get("window_days", 1)
-    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
-        raise ProfileError(f"{where}: window_days must be a whole number of days, at least 1")
     if policy.operator not in OPERATORS:
         raise ProfileError(f"{where}: unknown operator {policy.operator!r}; known: {', '.join(sorted(OPERATORS))}")
     if not 0 <= policy.threshold <= 1:
         raise ProfileError(f"{where}: threshold must lie between 0 and 1")
+    if contradiction := found_in(name, policy.operator, options, is_reversible=policy.is_reversible):
+        raise ProfileError(f"{where}: {contradiction}")
     if not policy.reason or not policy.citation:
         raise ProfileError(f"{where}: reason and citation must not be empty")
     return policy
@@ -306,7 +314,9 @@ def _value(table: dict[str, Any], key: str, kind: Any, where: str) -> Any:
 
 def _policy_json(policy: EntityPolicy) -> dict[str, Any]:
     names = ("on", "threshold", "operator", "reason", "citation")
-    return _in_ppm({**{n: getattr(policy, n) for n in names}, "options": dict(policy.options)})
+    table = _in_ppm({**{n: getattr(policy, n) for n in names}, "options": dict(policy.options)})
+    # Left out where it is not asked for, so that the digest of a profile without it stays what it was.
+    return table | {"reversible": True} if policy.is_reversible else table
 
 
 def _in_ppm(table: dict[str, Any]) -> dict[str, Any]:

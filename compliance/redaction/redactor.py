@@ -2,7 +2,8 @@
 
 Guarantees: exactly the found spans are replaced, all else stays as it was; the result says where each replacement
 stands; a span
-that does not fit the text is an error, never skipped.
+that does not fit the text is an error, never skipped; where the profile is reversible, each original of such a type
+comes back sealed by the caller's function, never in the clear.
 Does not: find anything; findings come from the detector or from a reviewer.
 
 Example:
@@ -14,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +26,7 @@ from compliance.redaction.keyed import Keyed
 from compliance.redaction.operators import Operators
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import Profile
+from compliance.redaction.reversal import Seal, Unseal, restored, sealed_original
 from compliance.redaction.subjects import detect_subject
 from compliance.redaction.surrogate_names import name_words
 from compliance.redaction.written_dates import day_first_hint
@@ -31,21 +34,28 @@ from compliance.redaction.written_dates import day_first_hint
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A finding, the operator that was applied, and where its replacement stands in the redacted text."""
+    """A finding, the operator that was applied, and where its replacement stands in the redacted text.
+
+    Attributes:
+        sealed: the original as the caller's function sealed it, for types that the profile makes reversible.
+    """
 
     finding: Finding
     operator: str
     replacement_start: int
     replacement_end: int
+    sealed: bytes | None = None
 
     def to_json(self) -> dict[str, int | float | str]:
-        """As plain data; ``start`` and ``end`` point into the original, the other two into the redacted text."""
-        return {
+        """As plain data; ``start`` and ``end`` point into the original, the other two into the redacted text; a sealed
+        original is added as ``sealed`` in base64."""
+        table: dict[str, int | float | str] = {
             **self.finding.to_json(),
             "operator": self.operator,
             "replacement_start": self.replacement_start,
             "replacement_end": self.replacement_end,
         }
+        return table if self.sealed is None else table | {"sealed": b64encode(self.sealed).decode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,13 @@ class Redacted:
     findings: tuple[Applied, ...]
     privileged: tuple[Passage, ...] = ()
 
+    def restored(self, unseal: Unseal) -> str:
+        """The text with the originals that were sealed; see ``reversal.restored``."""
+        sealed = (
+            (a.replacement_start, a.replacement_end, a.sealed, a.finding) for a in self.findings if a.sealed is not None
+        )
+        return restored(self.text, sealed, unseal)
+
 
 def redact(
     text: str,
@@ -72,6 +89,7 @@ def redact(
     key: bytes,
     subject: str | None,
     names: frozenset[str] = frozenset(),
+    seal: Seal | None = None,
 ) -> Redacted:
     """Replace the findings by the profile's operators.
 
@@ -83,11 +101,17 @@ def redact(
         subject: opaque id of the person the record is about; None makes choices per dataset.
         names: ``real_names`` of the subject's other texts; with them a surrogate that must give way to a real name does
             so in all texts alike.
+        seal: seals the originals of reversible types; a profile with such a type needs it, others ignore it.
 
     Raises:
-        RedactionError: findings overlap or reach beyond the text.
+        RedactionError: findings overlap or reach beyond the text; the profile is reversible and ``seal`` is missing or
+            shows an original.
         ValueError: the key is too short.
     """
+    if profile.is_reversible and seal is None:
+        raise RedactionError(
+            f"the profile {profile.name!r} is reversible: it needs a function that seals the originals"
+        )
     ordered = sorted(findings)
     _fitting(ordered, len(text))
     dates = [text[f.start : f.end] for f in ordered if f.type == "DATE"]
@@ -103,8 +127,9 @@ def redact(
         policy = profile.entities.get(finding.type)
         pieces += [text[read : finding.start], made]
         written += finding.start - read
+        sealed = sealed_original(seal, value, finding) if seal and policy and policy.is_reversible else None
         operator = policy.operator if policy else "placeholder"
-        applied.append(Applied(finding, operator, written, written + len(made)))
+        applied.append(Applied(finding, operator, written, written + len(made), sealed))
         written += len(made)
         read = finding.end
     pieces.append(text[read:])
@@ -114,8 +139,9 @@ def redact(
 class Redactor:
     """Detector and operators of one profile, for many documents of one dataset."""
 
-    def __init__(self, profile: Profile, key: bytes, subject: str | None = None) -> None:
+    def __init__(self, profile: Profile, key: bytes, subject: str | None = None, seal: Seal | None = None) -> None:
         self.detector = Detector(profile)
+        self._seal = seal
         self._profile = profile
         self._key = key
         self._subject = subject
@@ -149,6 +175,7 @@ class Redactor:
             key=self._key,
             subject=subject or self._subject,
             names=names,
+            seal=self._seal,
         )
         return replace(made, privileged=tuple(privileged_passages(text, self._profile)))
 

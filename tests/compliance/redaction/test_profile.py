@@ -43,6 +43,13 @@ def test_healthcare_cites_all_eighteen_letters_that_text_can_hold() -> None:
         (("entities", "CARD", "options", "speed"), 1, "unknown key 'speed'"),
         (("entities", "SHOE_SIZE"), {"on": True}, "unknown entity type"),
         (("detection", "tager"), True, "unknown key 'tager'"),
+        (("entities", "DATE", "options", "window_days"), 0, "window_days"),
+        (("entities", "DATE", "options", "day_first"), 1, "day_first"),
+        (("entities", "SSN", "options"), {"leave_last": 4}, "could be correlated"),
+        (("entities", "CARD", "operator"), "hash", "could be correlated"),
+        (("entities", "CARD", "reversible"), "yes", "wrong type"),
+        (("entities", "CARD_SECRET", "reversible"), True, "must not be kept"),
+        (("entities", "ORGANIZATION", "reversible"), True, "nothing to reverse"),
         (("schema",), "other/9", "schema"),
         (("deny",), {"x": "SHOE_SIZE"}, "deny names"),
         (("pattern",), [{"name": "p", "type": "CARD", "regex": "(", "score": 0.5}], "not a regular expression"),
@@ -66,6 +73,17 @@ def test_digest_changes_with_the_policy_and_only_with_it(data: dict[str, Any]) -
     assert same.digest == load_profile("finance").digest
     data["entities"]["CARD"]["threshold"] = 0.51
     assert parse_profile(data).digest != same.digest
+
+
+def test_a_reversible_type_is_part_of_the_digest_and_its_absence_is_not(data: dict[str, Any]) -> None:
+    plain = parse_profile(copy.deepcopy(data))
+    data["entities"]["PERSON"]["reversible"] = False
+    assert parse_profile(copy.deepcopy(data)).digest == plain.digest
+    data["entities"]["PERSON"]["reversible"] = True
+    changed = parse_profile(data)
+    assert changed.is_reversible
+    assert not plain.is_reversible
+    assert changed.digest != plain.digest
 
 
 def test_a_profile_loads_from_a_path_and_a_missing_one_says_so(tmp_path: Path) -> None:
