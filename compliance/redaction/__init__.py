@@ -17,6 +17,7 @@ from compliance.redaction.finding import Finding
 from compliance.redaction.privilege import Passage, screen
 from compliance.redaction.profile import EntityPolicy, Profile, available_profiles, load_profile
 from compliance.redaction.redactor import Applied, Redacted, Redactor, privileged_passages, real_names, redact
+from compliance.redaction.reversal import Seal, Unseal
 from compliance.redaction.subjects import detect_subject
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Redacted",
     "RedactionError",
     "Redactor",
+    "Seal",
+    "Unseal",
     "available_profiles",
     "detect_subject",
     "load_profile",
