@@ -69,9 +69,10 @@ def make_person(value: str, keyed: Keyed, avoid: frozenset[str] = frozenset()) -
 
 
 def name_words(values: Iterable[str]) -> frozenset[str]:
-    """The words of names in lower case, without titles, particles, initials and possessives: what ``avoid`` wants."""
+    """The words of names in lower case, with and without accents; no titles, particles and initials: what ``avoid`` wants."""
     words = (_POSSESSIVE.sub("", w.rstrip(".")).lower() for value in values for w in _WORD.findall(value))
-    return frozenset(w for w in words if len(w) > 1 and w not in word_set("titles") and w not in _PARTICLES)
+    names = [w for w in words if len(w) > 1 and w not in word_set("titles") and w not in _PARTICLES]
+    return frozenset([*names, *map(folded, names)])
 
 
 def make_name(word: str, keyed: Keyed, avoid: frozenset[str] = frozenset()) -> str:
@@ -79,19 +80,27 @@ def make_name(word: str, keyed: Keyed, avoid: frozenset[str] = frozenset()) -> s
     low = word.lower()
     part, locale = _traits(low)
     letter = initial_of(low, keyed).lower()
+    # "García" is no surrogate for "Garcia".
+    taken = avoid | {low, folded(low)}
     for pool in _pools(part, locale, letter):
         made = keyed.pick("name/" + part, low, pool)
-        if made != low and made not in avoid:
+        if made not in taken and folded(made) not in taken:
             return made
-        if left := [name for name in pool if name != low and name not in avoid]:
+        if left := [name for name in pool if name not in taken and folded(name) not in taken]:
             return keyed.pick("name/" + part, low, left, turn=1)
     # Every listed name occurs in the document; a made-up word is still better than the name.
     return letter + "".join(keyed.pick("syllable", low, ("ara", "elo", "ima", "oru"), turn) for turn in range(3))
 
 
+@lru_cache(maxsize=65_536)
+def folded(low: str) -> str:
+    """A lower-case word without its accents."""
+    return "".join(c for c in unicodedata.normalize("NFD", low.translate(_BASE)) if not unicodedata.combining(c))
+
+
 def initial_of(word: str, keyed: Keyed) -> str:
     """The keyed substitute, a capital, of the first letter of ``word``; never that letter itself."""
-    base = unicodedata.normalize("NFD", word[0].lower().translate(_BASE))[0]
+    base = folded(word[0].lower())[:1]
     letters = keyed.order("initial", _letters())
     if base in letters:
         return letters[(letters.index(base) + 1) % len(letters)].upper()

@@ -16,13 +16,12 @@ Example:
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from functools import cache
 
 from compliance.redaction.gazetteers import given_names, phrases, single_words, word_set
 from compliance.redaction.keyed import Keyed
-from compliance.redaction.surrogate_names import make_name, make_person
+from compliance.redaction.surrogate_names import folded, make_name, make_person
 from compliance.redaction.surrogate_numbers import make_code, plain_code
 
 EXAMPLE_DOMAINS = ("example.org", "example.com", "example.net")
@@ -47,10 +46,13 @@ def make_surrogate(kind: str, value: str, keyed: Keyed, avoid: frozenset[str] = 
     if kind == "PERSON":
         made = make_person(value, keyed, avoid)
         return made if made.casefold() != value.casefold() else f"[{kind}]"
+    if kind == "EMAIL":
+        return _email(value, keyed, avoid)
     make = _MAKERS.get(kind)
     for turn in range(_TURNS):
         made = make(value, keyed, turn) if make else make_code(kind, value, keyed, turn)
-        if made.casefold() != value.casefold() and made.casefold() not in avoid:
+        low = made.casefold()
+        if low != value.casefold() and not (make and avoid.intersection([low, *low.split(", "), *low.split()])):
             return made
     return f"[{kind}]"
 
@@ -75,20 +77,21 @@ def _organisation(value: str, keyed: Keyed, turn: int) -> str:
     return f"{keyed.pick('organisation', low, single_words('surnames'), turn).title()} {keyed.pick('trade', low, _TRADES, turn)}"
 
 
-def _email(value: str, keyed: Keyed, turn: int) -> str:
+def _email(value: str, keyed: Keyed, avoid: frozenset[str]) -> str:
     """The words of a name in the local part get the surrogates that they have in the text."""
     local, _, host = value.casefold().partition("@")
-    domain = keyed.pick("domain", host, EXAMPLE_DOMAINS, turn)
     words = re.findall(r"[^\W\d_]{2,}", local)
     female, male = given_names()
     known = word_set("surnames").union(female, male)
     if len(words) > 1 or any(w in known for w in words):
-        made = re.sub(r"[^\W\d_]{2,}", lambda m: make_name(m[0], keyed), local)
-        made = re.sub(r"\d", lambda m: keyed.digits("mailbox", local, 9, turn)[m.start() % 9], made)
+        made = re.sub(r"[^\W\d_]{2,}", lambda m: make_name(m[0], keyed, avoid), local)
+        made = re.sub(r"\d", lambda m: keyed.digits("mailbox", local, 9)[m.start() % 9], made)
     else:
-        made = f"{make_name(local, keyed)}{keyed.below('mailbox', local, 90, turn) + 10}"
-    plain = unicodedata.normalize("NFKD", made.replace("ł", "l").replace("ı", "i").replace("ß", "ss"))
-    return f"{plain.encode('ascii', 'ignore').decode() or 'mail'}@{domain}"
+        made = f"{make_name(local or host, keyed, avoid)}{keyed.below('mailbox', local, 90) + 10}"
+    mailbox = folded(made).encode("ascii", "ignore").decode() or "mail"
+    # A value that is of this form already gets the domain that it does not have.
+    turns = (f"{mailbox}@{keyed.pick('domain', host, EXAMPLE_DOMAINS, turn)}" for turn in range(_TURNS))
+    return next((address for address in turns if address != value.casefold()), "[EMAIL]")
 
 
 def _url(value: str, keyed: Keyed, turn: int) -> str:
@@ -104,6 +107,5 @@ _MAKERS: dict[str, Callable[[str, Keyed, int], str]] = {
     "LOCATION": _place,
     "ADDRESS": _address,
     "ORGANIZATION": _organisation,
-    "EMAIL": _email,
     "URL": _url,
 }

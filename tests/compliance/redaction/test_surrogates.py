@@ -13,7 +13,7 @@ from compliance.redaction import checksums as check
 from compliance.redaction import country_checks as country
 from compliance.redaction.gazetteers import given_names, names_by_locale, single_words
 from compliance.redaction.keyed import Keyed
-from compliance.redaction.surrogate_names import make_person
+from compliance.redaction.surrogate_names import folded, make_person
 from compliance.redaction.surrogates import EXAMPLE_DOMAINS, make_surrogate
 
 HEALTH = load_profile("healthcare")
@@ -95,8 +95,30 @@ def test_no_surrogate_is_a_real_name_of_the_document(key: bytes, names: list[str
         spans.append(Finding(at, at + len(name), "PERSON", 0.9, "x"))
         at += len(name) + 1
     made = redact(text, spans, profile=HEALTH, key=key, subject="s").text.split("\n")
-    assert not set(made) & set(names)
+    assert not set(map(folded, made)) & set(map(folded, names))
     assert len(made) == len(names)
+
+
+@given(keys, surname_words)
+def test_no_surrogate_is_the_name_with_other_accents(key: bytes, name: str) -> None:
+    assert folded(person(name, key)) != folded(name)
+
+
+@given(keys, st.lists(surname_words, min_size=1, max_size=30, unique=True))
+def test_no_company_town_or_mailbox_is_called_like_a_person_of_the_document(key: bytes, names: list[str]) -> None:
+    keyed, avoid = Keyed(key, "s"), frozenset(names)
+    made = make_surrogate("ORGANIZATION", "Corp Test", keyed, avoid)
+    assert not avoid.intersection(made.casefold().split())
+    mailbox = make_surrogate("EMAIL", f"{names[0]}.{names[-1]}@corp.test", keyed, avoid).partition("@")[0]
+    assert not avoid.intersection(re.findall("[a-z]+", mailbox))
+
+
+def test_no_place_is_another_place_of_the_document() -> None:
+    made = {make_surrogate("LOCATION", "Springfield", Keyed(bytes([n]) * 32, None)) for n in range(30)}
+    avoid = frozenset(place.casefold() for place in made)
+    assert all(
+        make_surrogate("LOCATION", "Springfield", Keyed(bytes([n]) * 32, None), avoid) not in made for n in range(30)
+    )
 
 
 def test_names_of_the_other_texts_of_a_subject_count_too() -> None:
