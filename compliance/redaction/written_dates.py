@@ -67,6 +67,8 @@ _MONTH_NUMBER = (
     re.compile(r"(?P<y>(?:18|19|20)\d\d)(?P<s>-)(?P<m>0[1-9]|1[0-2])(?!\d)"),
 )
 _BARE_YEAR = re.compile(rf"(?P<y>{part.YEAR})(?:(?P<s>[-/])(?P<z>\d\d)(?!\d))?(?!\w)", re.I)
+# A longer span is no date; the cost of reading one may grow with the square of its length.
+_LONGEST = 400
 # A date without a year is placed in one that has no 29 February, and stays in it.
 _NO_YEAR = 2001
 
@@ -164,6 +166,8 @@ def shift(text: str, days: int, *, is_day_first: bool | None = None) -> str | No
     Returns:
         The shifted text in the same form, or None if a part of it cannot be read.
     """
+    if len(text) > _LONGEST:
+        return None
     try:
         pieces = _pieces(text, days, is_day_first)
         if pieces is None:
