@@ -65,6 +65,7 @@ _CONTRACT_ROLES = frozenset(
 _NEVER_CODES = frozenset({"PERSON", "MONEY", "TIME", "AGE", "DATE", "NATIONALITY", "PROFESSION", "EMAIL", "URL"})
 # "6/10" is a score as often as a day.
 _FRACTION = re.compile(r"\d{1,2}(?:/\d{0,2})?")
+_ADDRESS_LIKE = re.compile(r"@|\w[./]\w")
 _NAMES = frozenset(["PERSON", "LOCATION", "ADDRESS", "ORGANIZATION"])
 # From here on the tagger is believed even of a dictionary word.
 _SURE = 0.9
@@ -188,7 +189,7 @@ def _is_groundless(finding: Finding, text: str) -> bool:
     """
     value = text[finding.start : finding.end]
     if finding.type == "OTHER_ID":
-        return not any(map(str.isdecimal, value)) and not any(mark in value for mark in "@./")
+        return not any(map(str.isdecimal, value)) and _ADDRESS_LIKE.search(value) is None
     if finding.type == "DATE":
         return _FRACTION.fullmatch(value) is not None
     if finding.type not in _NAMES:

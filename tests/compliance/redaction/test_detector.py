@@ -190,3 +190,7 @@ def test_what_was_found_does_not_stand_in_the_redacted_text(detectors: dict[str,
         made = redact(text, detector.detect(text), profile=load_profile(name), key=bytes(32), subject="s").text
         for value in ("Maria Gonzalez", "123-45-6789", "m.gonzalez@mail.example.com", "(415) 555-0132"):
             assert value not in made
+
+
+def test_the_label_of_a_number_is_no_code_itself(found: Found) -> None:
+    assert "no." not in found("healthcare", "Account no. 55667788 was billed.")
