@@ -52,6 +52,6 @@ def test_the_filter_opens_and_filters(house: Any, open_as: Callable[..., Page]) 
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_the_description_of_the_interface_is_drawn(house: Any, open_as: Callable[..., Page], look: str) -> None:
     page = open_as(house.analyst, "/api/v1/docs", look=look)
-    expect(page.locator(".opblock")).to_have_count(46)
+    expect(page.locator(".opblock")).to_have_count(49)
     page.locator(".opblock", has_text="/api/v1/releases/{release_id}/evidence").get_by_role("button").first.click()
     expect(page.get_by_text("The evidence bundle;")).to_be_visible()

@@ -81,6 +81,7 @@ class Rooms:
             "model": model.pk,
             "release": release.pk,
             "redaction": waiting.redaction.pk,
+            "ordinal": 1,
         }
 
     def token(self, user: User, *scopes: str) -> str:

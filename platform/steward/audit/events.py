@@ -46,6 +46,8 @@ class Event(StrEnum):
     SAMPLE_REVIEWED = "sample.reviewed"
     SAMPLE_WITHDRAWN = "sample.withdrawn"
     SAMPLE_ADJUDICATED = "sample.adjudicated"
+    PRIVILEGE_RELEASED = "privilege.released"
+    PRIVILEGE_WITHHELD = "privilege.withheld"
     RISK_REQUESTED = "risk.requested"
     RISK_MEASURED = "risk.measured"
     RISK_FAILED = "risk.failed"
@@ -105,16 +107,18 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.VERSION_IMPORTED: ("records", "duplicates", "subjects", "train", "validation", "test"),
         Event.VERSION_FAILED: ("errors", "code"),
         Event.REDACTION_STARTED: ("profile", "profile_version", "phrases"),
-        Event.REDACTION_FINISHED: ("records", "findings", "profile"),
+        Event.REDACTION_FINISHED: ("records", "findings", "profile", "privileged"),
         Event.REDACTION_FAILED: ("code",),
         Event.SAMPLE_DRAWN: ("size", "doubtful", "read_twice", "round"),
         Event.SAMPLE_REVIEWED: ("verdict", "missed", "kind", "spans"),
         Event.SAMPLE_WITHDRAWN: ("verdict", "kind"),
         Event.SAMPLE_ADJUDICATED: ("verdict", "missed"),
+        Event.PRIVILEGE_RELEASED: ("version", "ordinal", "passages", "digest", "undecided"),
+        Event.PRIVILEGE_WITHHELD: ("version", "ordinal", "passages", "digest", "undecided"),
         Event.RISK_REQUESTED: ("columns",),
         Event.RISK_MEASURED: ("records", "classes", "k", "l", "max_risk_ppm", "average_risk_ppm", "small_cells"),
         Event.RISK_FAILED: ("code",),
-        Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy", "disagreements"),
+        Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy", "disagreements", "withheld"),
         Event.DATASET_REJECTED: (),
         Event.RECORD_REVEALED: ("reason",),
         Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),

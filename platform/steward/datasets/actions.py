@@ -31,6 +31,7 @@ from steward.datasets.models import (
     Verdict,
     VersionState,
 )
+from steward.datasets.privilege import is_screened, privilege_standing
 from steward.datasets.reading import OpenRecord, RecordReader
 from steward.datasets.readings import give_reading, lock_item
 from steward.datasets.residual import UNSPECIFIED, residual_risk
@@ -198,8 +199,8 @@ def start_redaction(*, actor: Actor, version: DatasetVersion, profile: str | Non
         profile: name of a shipped profile; by default the domain's.
 
     Raises:
-        Refused: the version is not imported, was decided on already, or is being redacted, or the profile is unknown
-            or was changed under the workspace's version of it.
+        Refused: the version is not imported, was decided on already, or is being redacted, or the profile is unknown,
+            was changed under the workspace's version of it, or leaves out the domain's screen for privilege.
     """
     from steward.datasets.jobs import redact_version
 
@@ -215,7 +216,14 @@ def start_redaction(*, actor: Actor, version: DatasetVersion, profile: str | Non
         raise Refused(
             f"{locked} is being redacted already. Wait for it to end.", code="already_running", subject=locked
         )
-    used = effective_profile(version.workspace, profile or load_pack(version.workspace.domain).redaction_profile)
+    usual = effective_profile(version.workspace, load_pack(version.workspace.domain).redaction_profile)
+    used = effective_profile(version.workspace, profile) if profile else usual
+    if is_screened(usual.profile) and not is_screened(used.profile):
+        raise Refused(
+            f"The profile {used.profile.name} does not screen for privilege, which this domain asks for.",
+            code="screen_missing",
+            subject=locked,
+        )
     run = RedactionRun(
         workspace=version.workspace,
         version=locked,
@@ -251,11 +259,18 @@ def finish_redaction(*, actor: Actor, run: RedactionRun) -> RedactionRun:
     locked.state = RedactionState.DONE
     locked.finished_at = timezone.now()
     locked.doubtful_count = locked.records.filter(is_doubtful=True).count()
-    locked.save(update_fields=["state", "finished_at", "doubtful_count"])
+    locked.privileged_count = locked.records.filter(is_privileged=True).count()
+    locked.save(update_fields=["state", "finished_at", "doubtful_count", "privileged_count"])
     version.redaction = locked
     version.state = VersionState.REDACTED
     version.save(update_fields=["redaction", "state"])
-    record(locked, records=locked.done_count, findings=locked.finding_count, profile=locked.profile_digest)
+    record(
+        locked,
+        records=locked.done_count,
+        findings=locked.finding_count,
+        profile=locked.profile_digest,
+        privileged=locked.privileged_count,
+    )
     if earlier is not None:
         compare_runs.configure(lock=str(locked.pk)).defer(before_id=str(earlier), after_id=str(locked.pk))
     return locked
@@ -343,11 +358,15 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
 
     Raises:
         Denied: the actor imported the version.
-        Refused: wrong state, too few verdicts, or a bound above the policy's.
+        Refused: wrong state, too few verdicts, a bound above the policy's, or privileged records not decided on.
     """
     locked = _lock_for_decision(actor, version)
     if locked.redaction is None:
         raise Refused(f"{locked} is not redacted yet.", code="wrong_state", subject=locked)
+    standing = privilege_standing(locked.redaction)
+    if standing.undecided:
+        what = "1 record looks" if standing.undecided == 1 else f"{standing.undecided} records look"
+        raise Refused(f"{what} privileged. Release or withhold it first.", code="privileged", subject=locked)
     risk = residual_risk(locked.redaction)
     if not risk.is_enough:
         raise Refused(
@@ -369,6 +388,7 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         upper_bound_ppm=locked.residual["upper_bound_ppm"],
         policy=sha256_digest(canonical_json(locked.workspace.policy)),
         disagreements=risk.second.open_disagreements,
+        withheld=standing.withheld,
     )
     return locked
 

@@ -172,6 +172,7 @@ class RedactionRun(models.Model):
     done_count = models.PositiveIntegerField(default=0)
     last_ordinal = models.PositiveIntegerField(default=0, help_text="Where a killed job goes on.")
     doubtful_count = models.PositiveIntegerField(default=0, help_text="Records with a doubtful finding.")
+    privileged_count = models.PositiveIntegerField(default=0, help_text="Records with a likely privileged passage.")
     finding_count = models.PositiveIntegerField(default=0)
     counts_by_type = models.JSONField(default=dict)
     failure = models.CharField(max_length=300, blank=True)
@@ -186,8 +187,27 @@ class RedactionRun(models.Model):
         return f"{self.profile} over {self.version}"
 
 
+class RedactedQuerySet(models.QuerySet["RedactedRecord"]):
+    def quarantined(self) -> "RedactedQuerySet":
+        """Likely privileged records that can be read and that nobody decided on; none of them may be trained on."""
+        rows = self._with_decisions().filter(is_privileged=True, record__subject__wrapped__isnull=False)
+        return rows.filter(is_withheld=False, is_released=False)
+
+    def trainable(self) -> "RedactedQuerySet":
+        """Records that are not held back: nothing looks privileged or it was released, and it was never withheld."""
+        allowed = models.Q(is_privileged=False) | models.Q(is_released=True)
+        return self._with_decisions().filter(allowed, is_withheld=False)
+
+    def _with_decisions(self) -> "RedactedQuerySet":
+        """A release counts for the very passages it was given for; what is withheld stays withheld in every run."""
+        own = PrivilegeDecision.objects.filter(record=models.OuterRef("record"))
+        same = own.filter(kind=PrivilegeKind.RELEASED, passages_digest=models.OuterRef("passages_digest"))
+        withheld = own.filter(kind=PrivilegeKind.WITHHELD)
+        return self.annotate(is_withheld=models.Exists(withheld), is_released=models.Exists(same))
+
+
 class RedactedRecord(models.Model):
-    """What a redaction run made of one record: text and findings, sealed under the subject's key."""
+    """What a redaction run made of one record: text, findings and passages, sealed under the subject's key."""
 
     # No index of its own: the constraint begins with it.
     run = models.ForeignKey(RedactionRun, on_delete=models.PROTECT, related_name="records", db_index=False)
@@ -195,10 +215,57 @@ class RedactedRecord(models.Model):
     ordinal = models.PositiveIntegerField()
     finding_count = models.PositiveSmallIntegerField()
     is_doubtful = models.BooleanField(help_text="Holds a finding close to its threshold; sampled more often.")
+    is_privileged = models.BooleanField(default=False, help_text="Holds a likely privileged passage.")
+    passages_digest = models.CharField(max_length=71, blank=True, help_text="Keyed; of the privileged passages.")
     ciphertext = models.BinaryField()
 
+    objects = RedactedQuerySet.as_manager()
+
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "ordinal"], name="redacted_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "ordinal"], name="redacted_once"),
+            models.CheckConstraint(
+                condition=models.Q(is_privileged=True) ^ models.Q(passages_digest=""), name="redacted_passages_fit"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["run", "ordinal"], condition=models.Q(is_privileged=True), name="redacted_privileged_index"
+            )
+        ]
+
+
+class PrivilegeKind(models.TextChoices):
+    RELEASED = "released", "Released"
+    WITHHELD = "withheld", "Withheld"
+
+
+class PrivilegeDecision(models.Model):
+    """An officer's decision on one likely privileged record. Never changed; withholding claws a release back.
+
+    A release is bound to the passages by their digest and dies when a later redaction finds others; withholding is for
+    good. Source: Fed. R. Evid. 502(b), (d).
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    record = models.ForeignKey(Record, on_delete=models.PROTECT, related_name="+")
+    redacted = models.ForeignKey(RedactedRecord, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=8, choices=PrivilegeKind.choices)
+    passages_digest = models.CharField(max_length=71)
+    reason = models.CharField(max_length=500, help_text="Why, without a word of the record.")
+    decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    decided_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-decided_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["record", "kind", "passages_digest"], name="privilege_decided_once"),
+            models.CheckConstraint(condition=~models.Q(reason=""), name="privilege_has_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.decided_at:%Y-%m-%d}"
 
 
 class Verdict(models.TextChoices):

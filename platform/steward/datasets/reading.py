@@ -31,13 +31,17 @@ class OpenRecord:
 
 @dataclass(frozen=True, slots=True)
 class OpenRedacted:
-    """A redacted record in the clear: the payload as it will be trained on, and the findings of each text."""
+    """A redacted record in the clear: the payload as it will be trained on, and of each text what was found in it.
+
+    `privileged` holds the likely privileged passages of each text, as `privilege.passages_of` makes them.
+    """
 
     record_id: int
     ordinal: int
     split: str
     payload: dict[str, Any]
     findings: list[list[dict[str, Any]]]
+    privileged: list[list[dict[str, Any]]]
 
 
 class RecordReader:
@@ -81,10 +85,21 @@ class RecordReader:
         return self._open_raw(row)
 
     def redacted(
-        self, run: RedactionRun, *, split: str | None = None, ordinals: list[int] | None = None
+        self,
+        run: RedactionRun,
+        *,
+        split: str | None = None,
+        ordinals: list[int] | None = None,
+        is_for_training: bool = False,
     ) -> Iterator[OpenRedacted]:
-        """Redacted records in order, of one split or of the ordinals named, or all."""
+        """Redacted records in order, of one split or of the ordinals named, or all.
+
+        Args:
+            is_for_training: pass over what is held back as privileged.
+        """
         rows = RedactedRecord.objects.filter(run=run).select_related("record__subject").order_by("ordinal")
+        if is_for_training:
+            rows = rows.trainable()
         if split is not None:
             rows = rows.filter(record__subject__split=split)
         if ordinals is not None:
@@ -96,6 +111,6 @@ class RecordReader:
                 continue
             cipher = self.cipher(bytes(subject.digest), bytes(subject.wrapped))
             sealed = json.loads(cipher.decrypt(bytes(row.ciphertext), redacted_context(run.pk, row.ordinal)))
-            yield OpenRedacted(
-                row.record_id, row.ordinal, subject.split or "train", sealed["payload"], sealed["findings"]
-            )
+            payload, findings = sealed["payload"], sealed["findings"]
+            privileged = sealed.get("privileged") or [[] for _ in findings]
+            yield OpenRedacted(row.record_id, row.ordinal, subject.split or "train", payload, findings, privileged)

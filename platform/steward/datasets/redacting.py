@@ -17,12 +17,21 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from compliance.redaction import Detector, Finding, Profile, RedactionError, detect_subject, redact
+from compliance.redaction import (
+    Detector,
+    Finding,
+    Profile,
+    RedactionError,
+    detect_subject,
+    privileged_passages,
+    redact,
+)
 from compliance.redaction.profile import parse_profile
 from domains.packs import load_pack
 from steward.audit.actor import Actor, Refused
 from steward.datasets import actions
 from steward.datasets.models import RedactionRun, RedactionState
+from steward.datasets.privilege import digest_of, passages_of, privilege_key
 from steward.datasets.reading import OpenRecord, RecordReader
 from steward.datasets.sealing import redacted_context
 from steward.datasets.shapes import ClosedLabels, slots, with_slots
@@ -47,11 +56,12 @@ _loaded: Plain | None = None
 
 @dataclass(frozen=True, slots=True)
 class RedactedTexts:
-    """One record's texts after redaction, with the findings of each."""
+    """One record's texts after redaction, with the findings and the likely privileged passages of each."""
 
     texts: list[str]
     findings: list[list[dict[str, Any]]]
     is_doubtful: bool
+    privileged: list[list[dict[str, Any]]]
 
 
 def redact_version(run_id: str) -> RedactionRun:
@@ -167,7 +177,11 @@ def _redact_texts(
     ]
     findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
     is_doubtful = any(_is_close(finding, profile) for each in findings for finding in each)
-    return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful)
+    privileged = [
+        [] if is_label else passages_of(privileged_passages(text, profile), own)
+        for (text, is_label), own in zip(texts, findings, strict=True)
+    ]
+    return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful, privileged)
 
 
 def _is_close(finding: dict[str, Any], profile: Profile) -> bool:
@@ -179,16 +193,22 @@ def _is_close(finding: dict[str, Any], profile: Profile) -> bool:
 def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]) -> None:
     """Stores a batch and the run's progress together, so that a killed job goes on behind it."""
     counts = Counter(run.counts_by_type)
-    columns = "run_id,record_id,ordinal,finding_count,is_doubtful,ciphertext"
+    columns = "run_id,record_id,ordinal,finding_count,is_doubtful,is_privileged,passages_digest,ciphertext"
+    key = privilege_key(run.version.dataset)
     with transaction.atomic():
         with connection.cursor() as cursor, cursor.copy(f"COPY datasets_redactedrecord ({columns}) FROM STDIN") as copy:
             for record, redacted in zip(batch, done, strict=True):
                 counts.update(finding["type"] for each in redacted.findings for finding in each)
-                payload = with_slots(record.payload, redacted.texts)
-                plain = json.dumps({"payload": payload, "findings": redacted.findings}, ensure_ascii=False).encode()
+                kept: dict[str, Any] = {"payload": with_slots(record.payload, redacted.texts)}
+                kept["findings"] = redacted.findings
+                digest = digest_of(key, record.record_id, redacted.privileged)
+                if digest:
+                    kept["privileged"] = redacted.privileged
+                plain = json.dumps(kept, ensure_ascii=False).encode()
                 sealed = record.cipher.encrypt(plain, redacted_context(run.pk, record.ordinal))
                 total = sum(len(each) for each in redacted.findings)
-                copy.write_row((run.pk, record.record_id, record.ordinal, total, redacted.is_doubtful, sealed))
+                place = (run.pk, record.record_id, record.ordinal)
+                copy.write_row((*place, total, redacted.is_doubtful, bool(digest), digest, sealed))
         run.counts_by_type = dict(counts)
         run.finding_count = counts.total()
         run.done_count += len(batch)

@@ -1,6 +1,7 @@
 """Training shards: the redacted records of a split as chat messages, sealed for one run.
 
-Guarantees that only approved, redacted text gets into a shard and that a shredded person's records do not.
+Guarantees that only approved, redacted text gets into a shard, and that neither a shredded person's records do nor any
+that look privileged and were not released.
 Does not tokenise; the trainer does, in its own process.
 """
 
@@ -41,7 +42,8 @@ def messages_of(payload: dict[str, Any], workflow: Workflow) -> list[dict[str, A
 def example_lines(version: DatasetVersion, workflow: Workflow, split: Split) -> Iterator[bytes]:
     """Lines of a shard: `{"id", "messages"}`, one record each."""
     assert version.redaction is not None
-    records: Iterator[OpenRedacted] = RecordReader(version).redacted(version.redaction, split=split)
+    reader = RecordReader(version)
+    records: Iterator[OpenRedacted] = reader.redacted(version.redaction, split=split, is_for_training=True)
     for record in records:
         line = {"id": str(record.ordinal), "messages": messages_of(record.payload, workflow)}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -47,6 +47,9 @@ CALLS = [
     Call("GET", "versions/{waiting}/redactions"),
     Call("GET", "versions/{waiting}/sample", P.VIEW_REDACTED),
     Call("GET", "versions/{waiting}/risk-measurements"),
+    # Nothing looks privileged in these rooms: the permission is asked before the record is looked for.
+    Call("GET", "versions/{waiting}/privileged", P.APPROVE_DATASET),
+    Call("GET", "versions/{waiting}/privileged/{ordinal}", P.APPROVE_DATASET, 404),
     Call("GET", "sample-items/{item}", P.VIEW_REDACTED),
     Call("GET", "fine-tunes"),
     Call("GET", "fine-tunes/{fine_tune}"),
@@ -74,6 +77,13 @@ CALLS = [
         P.REVIEW_SAMPLE,
         409,
         body={"quasi_identifiers": ["age"], "sensitive": ""},
+    ),
+    Call(
+        "POST",
+        "versions/{waiting}/privileged/{ordinal}/decision",
+        P.APPROVE_DATASET,
+        404,
+        body={"kind": "released", "reason": "Sent to the other side"},
     ),
     Call("POST", "versions/{reviewed}/approve", P.APPROVE_DATASET),
     Call("POST", "versions/{reviewed}/reject", P.APPROVE_DATASET, body={"reason": "wrong file"}),
@@ -136,9 +146,8 @@ def test_a_stranger_finds_nothing_at_an_id_of_another_workspace(rooms: Any, call
     response = send(rooms.program(rooms.stranger), call, rooms.ids)
     assert response.status_code == 404, response.content
     assert response.json()["code"] == "not_found"
-    missing = send(
-        rooms.program(rooms.stranger), call, dict.fromkeys(rooms.ids, "00000000-0000-4000-8000-000000000000")
-    )
+    nowhere = dict.fromkeys(rooms.ids, "00000000-0000-4000-8000-000000000000") | {"ordinal": rooms.ids["ordinal"]}
+    missing = send(rooms.program(rooms.stranger), call, nowhere)
     assert call.path == "ledger/entries/{entry}" or missing.json() == response.json()
 
 

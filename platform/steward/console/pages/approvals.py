@@ -16,6 +16,7 @@ from steward.console.access import actor_of, person, workspaces_for
 from steward.console.deciding import attempt
 from steward.datasets import actions as datasets
 from steward.datasets.models import DatasetVersion, Reading, SampleItem
+from steward.datasets.privilege import privilege_standing
 from steward.datasets.residual import residual_risk
 from steward.releases import actions as releases
 from steward.releases.models import Release
@@ -28,7 +29,10 @@ def queue(request: HttpRequest) -> TemplateResponse:
     from steward.console.site import site
 
     user = person(request)
-    versions = [(version, residual_risk(version.redaction)) for version in queues.waiting_versions(user)]
+    versions = [
+        (version, residual_risk(version.redaction), privilege_standing(version.redaction))
+        for version in queues.waiting_versions(user)
+    ]
     return site.page(
         request,
         "approvals",
@@ -62,6 +66,7 @@ def version(request: HttpRequest, version_id: UUID) -> HttpResponse:
         found,
         Permission.APPROVE_DATASET,
         risk=residual_risk(found.redaction) if found.redaction else None,
+        privilege=privilege_standing(found.redaction) if found.redaction else None,
         is_own=found.imported_by_id == person(request).pk,
         missed=items.filter(verdict="missed")[:20],
         reviewers=sorted({str(each.reviewer) for each in readings}),

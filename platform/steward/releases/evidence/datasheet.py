@@ -6,6 +6,7 @@ Source: Gebru et al., "Datasheets for Datasets", 2021; GDPR articles 5 and 30.
 from dataclasses import dataclass
 
 from steward.datasets.models import Split, Subject
+from steward.datasets.privilege import privilege_standing
 from steward.releases.evidence.dossier import Dossier
 from steward.releases.evidence.rendering import figure, plain, table, timestamp
 
@@ -79,6 +80,7 @@ def _composition(dossier: Dossier) -> str:
             ("duplicates left out", figure(version.duplicate_count)),
             ("subjects", figure(version.subject_count)),
             *((f"records for {split}", figure(version.split_counts.get(split, 0))) for split in Split.values),
+            ("records withheld as privileged", figure(privilege_standing(dossier.redaction).withheld)),
             ("subjects erased since the import", figure(gone.subjects)),
             ("of these, erased after training had begun", figure(gone.after_training)),
         ],

@@ -44,6 +44,9 @@ TONES = {
     "denied": "bad",
     "proposed": "warn",
     "intent": "info",
+    "released": "good",
+    "withheld": "bad",
+    "waits": "warn",
 }
 ROOMS = (
     ("board", "Board", "b", Permission.VIEW_WORKSPACE),

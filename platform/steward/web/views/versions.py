@@ -24,6 +24,7 @@ from steward.datasets.models import (
     Split,
     VersionState,
 )
+from steward.datasets.privilege import privilege_standing
 from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.datasets.residual import residual_risk
 from steward.profiles.composing import effective_profile, policy_of
@@ -63,6 +64,7 @@ def version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "version": found,
         "run": latest,
         "risk": risk,
+        "privilege": privilege_standing(found.redaction) if found.redaction else None,
         "steps": _steps(found, is_reviewed=bool(risk and risk.is_enough)),
         "splits": [(split.value, split.label, found.split_counts.get(split.value, 0)) for split in Split],
         "types": _types(found.redaction) if found.redaction else [],
