@@ -37,16 +37,26 @@ class PrivilegeDecisionShape(serializers.ModelSerializer[PrivilegeDecision]):
         fields = ["id", "kind", "reason", "decided_by", "decided_at"]
 
 
+class _WithDecisions(serializers.ListSerializer[Any]):
+    """Looks up the decisions on all rows of a page at once."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        self.context["decided"] = decisions_on(data)
+        return super().to_representation(data)
+
+
 class PrivilegedRecordShape(serializers.ModelSerializer[RedactedRecord]):
     decision = serializers.SerializerMethodField(help_text="The decision that counts; null while the record waits.")
 
     class Meta:
         model = RedactedRecord
         fields = ["ordinal", "decision"]
+        list_serializer_class = _WithDecisions
 
     @extend_schema_field(PrivilegeDecisionShape(allow_null=True))
     def get_decision(self, row: RedactedRecord) -> Any:
-        decision = decisions_on([row]).get(row.pk)
+        decided = self.context["decided"] if "decided" in self.context else decisions_on([row])
+        decision = decided.get(row.pk)
         return PrivilegeDecisionShape(decision).data if decision else None
 
 

@@ -29,8 +29,6 @@ BEGIN
 END $$;
 CREATE TRIGGER version_privilege_guard BEFORE UPDATE ON datasets_datasetversion
     FOR EACH ROW WHEN (NEW.state = 'approved') EXECUTE FUNCTION version_privilege_guard();
-CREATE TRIGGER version_privilege_insert_guard BEFORE INSERT ON datasets_datasetversion
-    FOR EACH ROW WHEN (NEW.state = 'approved') EXECUTE FUNCTION version_privilege_guard();
 
 CREATE FUNCTION privilege_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE version datasets_datasetversion; run datasets_redactionrun; redacted datasets_redactedrecord;
