@@ -123,7 +123,7 @@ class Judge:
 
     def finish(self, findings: Iterable[Finding], text: str) -> list[Finding]:
         """Drop what the options keep, after overlaps are resolved."""
-        return [f for f in findings if not self._is_exempt(f, text)]
+        return [f for f in findings if not self._is_exempt(f, text) and not _is_remnant(f, text)]
 
     def _is_outside_proceedings(self, text: str) -> bool:
         """Whether the profile keeps countries in the papers of a case or a contract only, and this text is neither."""
@@ -198,6 +198,12 @@ def _is_groundless(finding: Finding, text: str) -> bool:
     is_acronym = finding.type == "PERSON" and value.isupper() and 1 < len(low) <= _ACRONYM_CHARS and not text.isupper()
     is_plain = is_acronym or (finding.score < _SURE and is_word(low))
     return is_plain and not any(low in known for known in _known_names())
+
+
+def _is_remnant(finding: Finding, text: str) -> bool:
+    """Whether nothing but a label is left of what the tagger found, because a surer rule took the number behind it."""
+    is_number = finding.type in ("OTHER_ID", "DATE") and finding.rule.startswith("tagger.")
+    return is_number and _is_groundless(finding, text)
 
 
 @cache

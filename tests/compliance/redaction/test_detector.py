@@ -194,3 +194,9 @@ def test_what_was_found_does_not_stand_in_the_redacted_text(detectors: dict[str,
 
 def test_the_label_of_a_number_is_no_code_itself(found: Found) -> None:
     assert "no." not in found("healthcare", "Account no. 55667788 was billed.")
+
+
+def test_the_word_before_a_phone_number_stays(found: Found) -> None:
+    result = found("healthcare", "f/u w dr okonkwo at union hospital. cell 812 555 0177")
+    assert result["812 555 0177"] == "PHONE"
+    assert "cell" not in result
