@@ -30,7 +30,6 @@ from trainers.soft_prompt import lay_prompt
 from trainers.spec import LoraSpec, Spec
 
 ADAPTER = "default"
-LOW_RANK = ("lora", "dora")
 
 
 @dataclass

@@ -110,23 +110,30 @@ class Detector:
         raw += self._patterns.find(text, deadline)
         raw += self._denied(text)
         raw += self._judge.proper_nouns(text)
-        covered = bytearray(len(text))
-        for finding in self._judge.keep(raw, text):
-            covered[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
-        raw += self._national.find(text, covered, deadline)
+        if self.profile.presidio:
+            covered = bytearray(len(text))
+            for finding in self._judge.keep(raw, text):
+                covered[finding.start : finding.end] = b"\1" * (finding.end - finding.start)
+            raw += self._national.find(text, covered, deadline)
+        is_case = is_about_a_case(text)
+        reads_context = self.profile.keep_public_bodies and is_case
         if self.profile.tagger:
-            tagged = list(self._tagged(text, deadline))
+            tagged = list(self._tagged(text, is_case, deadline))
             raw = without_public(raw, tagged) + [f for f in tagged if f.type != PUBLIC]
-        kept = self._completed(merge(self._judge.keep(raw, text), text, self._yielding), text)
+        judged = self._judge.keep(raw, text, reads_context=reads_context)
+        kept = merge(judged, text, self._yielding)
+        if reads_context:
+            kept = merge([grown(f, text) for f in kept], text, self._yielding)
+        kept = self._completed(kept, text)
         if self.profile.memory:
             again = list(recall(kept, text))
             if again:
                 kept = merge([*kept, *self._judge.keep(again, text)], text, self._yielding)
         return self._judge.finish(kept, text)
 
-    def _tagged(self, text: str, deadline: float) -> Iterator[Finding]:
+    def _tagged(self, text: str, is_case: bool, deadline: float) -> Iterator[Finding]:
         windows = passages(text)
-        is_elsewhere = self.profile.tagger_least_elsewhere and not is_about_a_case(text)
+        is_elsewhere = self.profile.tagger_least_elsewhere and not is_case
         least = self.profile.tagger_least_elsewhere if is_elsewhere else self.profile.tagger_least
         # A few windows at a time, so that the budget is looked at in between.
         for first in range(0, len(windows), 16):
@@ -143,10 +150,9 @@ class Detector:
                 for f in findings:
                     yield Finding(f.start + start, f.end + start, f.type, f.score, f.rule)
 
-    def _completed(self, findings: list[Finding], text: str) -> list[Finding]:
+    @staticmethod
+    def _completed(findings: list[Finding], text: str) -> list[Finding]:
         """Addresses grow over what follows them; what they swallow becomes part of them."""
-        if self.profile.keep_public_bodies and is_about_a_case(text):
-            findings = merge([grown(f, text) for f in findings], text, self._yielding)
         if not any(f.type == "ADDRESS" for f in findings):
             return findings
         return merge([complete_address(f, text) if f.type == "ADDRESS" else f for f in findings], text)

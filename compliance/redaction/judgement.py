@@ -25,7 +25,7 @@ from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import phrases, word_set
 from compliance.redaction.institutions import find_institutions
 from compliance.redaction.names import find_names
-from compliance.redaction.places import find_countries, find_towns, is_about_a_case, is_about_proceedings
+from compliance.redaction.places import find_countries, find_towns, is_about_proceedings
 from compliance.redaction.profile import Profile
 from compliance.redaction.public_codes import is_public_code
 from compliance.redaction.quantities import spelled_number
@@ -79,12 +79,17 @@ class Judge:
         self._profile = profile
         self._allow = words(*map(re.escape, sorted(profile.allow, key=len, reverse=True))) if profile.allow else None
 
-    def keep(self, findings: Iterable[Finding], text: str) -> Iterator[Finding]:
-        """Drop what is off, too doubtful or kept by the profile, before overlaps are resolved."""
+    def keep(self, findings: Iterable[Finding], text: str, *, reads_context: bool = False) -> Iterator[Finding]:
+        """Drop what is off, too doubtful or kept by the profile, before overlaps are resolved.
+
+        Args:
+            findings: in any order, offsets in ``text``.
+            text: a folded view.
+            reads_context: whether the tagger, rather than a list, decides which countries are kept.
+        """
         allowed = [match.span() for match in self._allow.finditer(text)] if self._allow else []
         masks_countries = self._is_outside_proceedings(text)
         has_capitals = any(map(str.isupper, text))
-        reads_context = self._profile.keep_public_bodies and is_about_a_case(text)
         for finding in findings:
             if finding.rule.startswith("tagger."):
                 shorter = _without_small_words(finding, text, has_capitals)

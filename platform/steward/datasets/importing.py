@@ -4,7 +4,6 @@ Guarantees that a file with any bad line leaves no record and a list of all that
 twice, or killing it anywhere, ends in the same state. Memory does not grow with the file.
 """
 
-import itertools
 from collections.abc import Iterator
 
 from domains.packs import load_pack
@@ -79,8 +78,3 @@ def _identity(line: int, row: Row, column: str | None, problems: Problems) -> st
         return str(value)
     problems.add(line, column, "subject_missing", "Every row must name its subject in this column.")
     return None
-
-
-def peek_rows(source: Iterator[tuple[int, Row]], count: int) -> list[tuple[int, Row]]:
-    """The first rows, for a preview and for detecting the shape."""
-    return list(itertools.islice(source, count))
