@@ -1,7 +1,8 @@
 """The base model and its tokenizer out of a folder that was judged.
 
 Guarantees: weights come from safetensors only, nothing from the network, no code from the folder; the model stands in
-evaluation mode with every weight frozen. Does not: quantise.
+evaluation mode with every weight frozen, quantised where that is asked for.
+Does not: judge whether the model fits the device.
 
 Example:
     >>> model, tokenizer = load_base(check_folder(path), choose_device("auto"))
@@ -17,6 +18,8 @@ from trainers.device import Device
 from trainers.encoding import PLAIN_TEMPLATE
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder
+from trainers.quantised import bits_and_bytes, settle
+from trainers.spec import QuantiseSpec
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:
@@ -46,11 +49,14 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
-def load_base(folder: ModelFolder, device: Device, dtype: torch.dtype | None = None) -> Any:
+def load_base(
+    folder: ModelFolder, device: Device, dtype: torch.dtype | None = None, quantise: QuantiseSpec | None = None
+) -> Any:
     """The causal model on the device, frozen, in ``dtype`` or else the device's precision.
 
     Raises:
-        TrainerError: ``model.unknown`` (no causal model of transformers), ``model.broken`` (weights do not fit).
+        TrainerError: ``model.unknown`` (no causal model of transformers), ``model.broken`` (weights do not fit),
+            ``machine.quantise``, ``model.quantise``.
     """
     from transformers import AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -63,14 +69,19 @@ def load_base(folder: ModelFolder, device: Device, dtype: torch.dtype | None = N
             f"{folder.path}: {folder.architecture} is no causal language model that transformers knows",
             "choose a causal model; encoders and vision models are not trained here",
         )
+    dtype = dtype or device.dtype
+    quantised: dict[str, Any] = {}
+    if quantise is not None:
+        quantised = {"quantization_config": bits_and_bytes(quantise, dtype), "device_map": {"": device.name}}
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             str(folder.path),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            dtype=dtype or device.dtype,
+            dtype=dtype,
             output_loading_info=True,
+            **quantised,
         )
     except MemoryError:
         raise
@@ -93,6 +104,9 @@ def load_base(folder: ModelFolder, device: Device, dtype: torch.dtype | None = N
     if head is not None:
         # A slice of positions is not contiguous, and torch would then copy the head's weights once for each sequence.
         head.register_forward_pre_hook(lambda _, arguments: (arguments[0].contiguous(), *arguments[1:]))
+    if quantise is not None:
+        settle(model)
+        return model
     return model.to(device.name)
 
 

@@ -118,7 +118,7 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     folder = check_folder(Path(spec.model.path), spec.model.digest)
     tokenizer = load_tokenizer(folder)
     device = choose_device(spec.precision)
-    model = load_base(folder, device)
+    model = load_base(folder, device, quantise=spec.quantise)
     adapter = lay(model, spec)
     adapter.model.eval()
     adapter.has_dropout = False

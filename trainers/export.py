@@ -23,14 +23,16 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from compliance.vault import ObjectContext, atomic_output, open_reader, seal_writer
+from trainers.adapter import lay
 from trainers.archive import MODEL_WEIGHTS, model_texts
+from trainers.base_model import load_base
 from trainers.encoding import Split, encode, encode_labelled
 from trainers.errors import EXIT_REFUSED, TrainerError
 from trainers.evaluation import Bench, open_bench
@@ -38,7 +40,8 @@ from trainers.events import ExportFinished, ExportMeasured
 from trainers.gguf_file import check_gguf, load_gguf, told_of_itself, write_gguf
 from trainers.keys import Keys
 from trainers.memory_file import MemoryFile
-from trainers.merging import merged, weights_of
+from trainers.merging import form_merged, merged, weights_of
+from trainers.model_folder import check_folder
 from trainers.parity import LEAST_AGREEMENT, MOST_DIVERGENCE, MOST_LOSS_DIFFERENCE, Answers, answers, compare
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of, read_records
@@ -181,6 +184,8 @@ def _read_back(job: _Job, source: BinaryIO, split: Split) -> Answers:
     """What the model in a sealed file answers."""
     bench = job.bench
     if job.format == "merged":
+        if job.spec.quantise is not None:
+            bench = _plain(job)
         _put_back(source, bench, job.stop)
         with bench.adapter.switched_off():
             return answers(bench.adapter.base, split, bench.device.name, job.stop)
@@ -196,6 +201,15 @@ def _read_back(job: _Job, source: BinaryIO, split: Split) -> Answers:
     return answers(model, split, "cpu", job.stop)
 
 
+def _plain(job: _Job) -> Bench:
+    """A bench of the same kind whose base has room for numbers, where the trained one has bits."""
+    spec = replace(job.spec, quantise=None)
+    folder = check_folder(Path(spec.model.path), spec.model.digest)
+    adapter = lay(load_base(folder, job.bench.device), spec)
+    adapter.model.eval()
+    return replace(job.bench, adapter=adapter)
+
+
 def _folder(job: _Job) -> Iterator[bytes]:
     """The tar of a model folder, tensor by tensor, so that memory holds one matrix beside the model."""
     adapter = job.bench.adapter
@@ -209,8 +223,9 @@ def _folder(job: _Job) -> Iterator[bytes]:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, each in weights.items():
-        begin, end = end, end + each.numel() * each.element_size()
-        header[name] = {"dtype": _NAMES[each.dtype], "shape": list(each.shape), "data_offsets": [begin, end]}
+        shape, dtype = form_merged(adapter, name, each)
+        begin, end = end, end + shape.numel() * dtype.itemsize
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     raw = json.dumps(header, separators=(",", ":")).encode()
     # Aligned to eight bytes by blanks. Source: the format description of the safetensors project.
     raw += b" " * (-len(raw) % 8)

@@ -15,6 +15,7 @@ from typing import Any, Self
 import torch
 
 from trainers.adapter import Adapter
+from trainers.quantised import shape_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Flops:
         base: Any = adapter.base
         head = base.get_output_embeddings()
         linear = sum(
-            each.weight.numel()
+            shape_of(each).numel()
             for name, each in base.named_modules()
             if not any(True for _ in each.children())
             and getattr(getattr(each, "weight", None), "ndim", 0) == 2

@@ -23,6 +23,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,11 @@ from trainers.block_attention import attend, attend_backward
 
 @dataclass
 class FrozenLayer:
-    """Base weights of a layer; ``bias`` of query, key and value together where the family has one."""
+    """What a layer computes with beside its adapters.
+
+    ``weights`` gives the four matrices by name when a product wants them: those that are there, or of a quantised base
+    their numbers, made anew and dropped after the product. ``qkv_bias`` where the family has one.
+    """
 
     kv_heads: int
     groups: int
@@ -43,11 +48,28 @@ class FrozenLayer:
     eps: float
     norm_in: Tensor
     norm_mlp: Tensor
-    qkv: Tensor
     qkv_bias: Tensor | None
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
+    weights: dict[str, Callable[[], Tensor]]
+
+    @property
+    def qkv(self) -> Tensor:
+        """(qkv, D) query, key and value together."""
+        return self.weights["qkv"]()
+
+    @property
+    def out(self) -> Tensor:
+        """(D, heads)."""
+        return self.weights["out"]()
+
+    @property
+    def gate_up(self) -> Tensor:
+        """(2 * M, D)."""
+        return self.weights["gate_up"]()
+
+    @property
+    def down(self) -> Tensor:
+        """(D, M)."""
+        return self.weights["down"]()
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """A whole model of the Llama family over ``trainers.llama_layer``, sharing the weights of transformers' model.
 
 Guarantees: base weights are shared, not doubled (query, key, value and gate, up are moved into one tensor each, and the
-model's own layers read views of it); a model with anything unknown in a layer is ``Unsuitable``.
+model's own layers read views of it; of a base in four bits the numbers of one matrix exist at a time); a model with
+anything unknown in a layer is ``Unsuitable``.
 Does not: judge the family's finer settings (scaled embeddings, rotary variants); the comparison in ``trainers.forward``
 does that by numbers.
 
@@ -12,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from trainers.adapter import ADAPTER, Adapter
 from trainers.head_loss import token_losses
 from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, rms_norm
+from trainers.quantised import form_of, weight_of
 
 if TYPE_CHECKING:
     from trainers.forward import MicroBatch
@@ -54,7 +57,7 @@ class LlamaStack:
         ):
             raise Unsuitable("own layers know no sliding window")
         for layer in decoder.layers:
-            _check_layer(layer)
+            _check_layer(layer, head.weight.dtype)
         self._adapter = adapter
         self._decoder = decoder
         self._head: Tensor = head.weight
@@ -105,7 +108,7 @@ class _FinalNorm(torch.autograd.Function):
         return rms_norm_backward(grad, x, weight, inverse), None, None
 
 
-def _check_layer(layer: Any) -> None:
+def _check_layer(layer: Any, dtype: torch.dtype) -> None:
     """A layer may hold the seven linear layers with adapters and its two norms, nothing else."""
     expected = {f"self_attn.{name}" for name in _ATTENTION} | {f"mlp.{name}" for name in _MLP}
     for path in expected:
@@ -115,8 +118,13 @@ def _check_layer(layer: Any) -> None:
             raise Unsuitable("own layers know the Llama family only") from None
         if not hasattr(linear, "lora_A") or ADAPTER not in linear.lora_A:
             raise Unsuitable("own layers need adapters on all linear layers")
-        if type(linear.base_layer) is not torch.nn.Linear or linear.lora_variant:
-            raise Unsuitable("own layers know plain LoRA on plain linear layers only")
+        if form_of(linear.base_layer) == "nf4":
+            if linear.base_layer.compute_dtype != dtype:
+                raise Unsuitable("own layers compute in the precision of the model")
+        elif type(linear.base_layer) is not torch.nn.Linear:
+            raise Unsuitable("own layers know plain and nf4 linear layers only")
+        if linear.lora_variant:
+            raise Unsuitable("own layers know plain LoRA only")
         is_biased = linear.base_layer.bias is not None
         if is_biased and path.rpartition(".")[2] not in _ATTENTION[:3]:
             raise Unsuitable("own layers know biases of query, key and value only")
@@ -140,6 +148,15 @@ def _joined(linears: list[Any], part: str) -> Tensor:
     return whole
 
 
+def _weights(linears: list[Any]) -> Callable[[], Tensor]:
+    """What gives the weights of layers that read the same input, one below the other."""
+    layers = [each.base_layer for each in linears]
+    if not any(form_of(each) for each in layers):
+        whole = _joined(linears, "weight") if len(linears) > 1 else layers[0].weight.data
+        return lambda: whole
+    return lambda: torch.cat([weight_of(each) for each in layers]) if len(layers) > 1 else weight_of(layers[0])
+
+
 def _freeze(layer: Any, config: Any, eps: float) -> FrozenLayer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj]
@@ -152,11 +169,13 @@ def _freeze(layer: Any, config: Any, eps: float) -> FrozenLayer:
         eps=eps,
         norm_in=layer.input_layernorm.weight.data,
         norm_mlp=layer.post_attention_layernorm.weight.data,
-        qkv=_joined(projections, "weight"),
         qkv_bias=None if attention.q_proj.base_layer.bias is None else _joined(projections, "bias"),
-        out=attention.o_proj.base_layer.weight.data,
-        gate_up=_joined([mlp.gate_proj, mlp.up_proj], "weight"),
-        down=mlp.down_proj.base_layer.weight.data,
+        weights={
+            "qkv": _weights(projections),
+            "out": _weights([attention.o_proj]),
+            "gate_up": _weights([mlp.gate_proj, mlp.up_proj]),
+            "down": _weights([mlp.down_proj]),
+        },
     )
 
 

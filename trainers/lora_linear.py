@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.quantised import weight_of
+
 
 def sum_inside(model: Any, adapter: str) -> None:
     """Gives every plain LoRA or DoRA layer of a peft model the forward pass of this module."""
@@ -56,6 +58,6 @@ def _forward(
 def row_lengths(module: Any, adapter: str) -> Tensor:
     """(out,) fp32 lengths of the rows of base and adapter together; DoRA takes them as constants (its section 4.3)."""
     low, high = module.lora_A[adapter].weight, module.lora_B[adapter].weight
-    whole = torch.addmm(module.base_layer.weight.float(), high, low, alpha=module.scaling[adapter])
+    whole = torch.addmm(weight_of(module.base_layer).float(), high, low, alpha=module.scaling[adapter])
     lengths: Tensor = torch.linalg.vector_norm(whole, dim=1)
     return lengths

@@ -1,6 +1,8 @@
 """The weights of a tuned model, with the adapter's part in them.
 
-Guarantees: one weight is made at a time, in fp32, and rounded once to its own precision. Does not: write anything.
+Guarantees: one weight is made at a time, in fp32, and rounded once to its own precision; of a quantised base the
+numbers that its bits stand for are merged, in the precision of the run, because with those the adapter was trained.
+Does not: write anything.
 
 Example:
     >>> for name, place in weights_of(bench.adapter).items():
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from trainers.adapter import ADAPTER, Adapter
 from trainers.lora_linear import row_lengths
+from trainers.quantised import form_of, shape_of, weight_of
 
 
 def weights_of(adapter: Adapter) -> dict[str, Any]:
@@ -35,11 +38,29 @@ def weights_of(adapter: Adapter) -> dict[str, Any]:
     return dict(sorted(places.items()))
 
 
+def form_merged(adapter: Adapter, name: str, weight: Tensor) -> tuple[torch.Size, torch.dtype]:
+    """Shape and precision of what ``merged`` gives."""
+    linear = _linear(adapter, name)
+    if linear is None or not form_of(linear):
+        return weight.shape, weight.dtype
+    return shape_of(linear), adapter.dtype
+
+
+def _linear(adapter: Adapter, name: str) -> Any:
+    """The layer of the base that a weight belongs to, where it has a weight."""
+    path, _, kind = name.rpartition(".")
+    module: Any = adapter.base.get_submodule(path) if path and kind == "weight" else None
+    return getattr(module, "base_layer", module)
+
+
 @torch.no_grad()
 def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
     """A weight with its adapter's part added in fp32, in its own precision."""
     path, _, kind = name.rpartition(".")
     module: Any = adapter.base.get_submodule(path) if path else None
+    linear = _linear(adapter, name)
+    if linear is not None and form_of(linear):
+        weight = weight_of(linear).to(adapter.dtype)
     if kind != "weight" or not hasattr(module, "lora_A") or ADAPTER not in module.lora_A:
         return weight
     whole: Tensor = weight.float() + module.get_delta_weight(ADAPTER).float()

@@ -31,6 +31,7 @@ from trainers.loop import Loop, Parts
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.process import Speaker, Stop
+from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records
 from trainers.sealed import ADAPTER_FILE, write_sealed
 from trainers.shards import Record, context_of, read_records
@@ -56,7 +57,7 @@ def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: K
 def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:
     """The model laid out for training: full training keeps its weights in fp32 and multiplies as the device does."""
     dtype = torch.float32 if spec.way == "full" else device.dtype
-    adapter = lay(load_base(folder, device, dtype), spec)
+    adapter = lay(load_base(folder, device, dtype, spec.quantise), spec)
     if dtype != device.dtype:
         adapter.autocast = device.dtype
     adapter.model.train(adapter.has_dropout)
@@ -86,6 +87,8 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
         TrainerError: for data, model and machine.
         Cancelled: a signal came.
     """
+    if spec.quantise is not None:
+        check_quantiser()
     folder = check_folder(Path(spec.model.path), spec.model.digest)
     tokenizer = load_tokenizer(folder)
     splits = {}
@@ -179,12 +182,13 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
         "prompt": f"Soft prompt of {spec.prompt.tokens} vectors",
         "full": "All weights trained",
     }
+    held = f", the base held as {spec.quantise.form} by bitsandbytes while it was trained" if spec.quantise else ""
     is_paired, labels = spec.method in PAIRED, spec.classification.labels if spec.classification is not None else ()
     library, title = ("transformers", "Model") if spec.way == "full" else ("peft", "Adapter")
     return (
         f"---\nlibrary_name: {library}\n---\n\n"
         f"# {title} of run {spec.run}\n\n"
-        f"{ways[spec.way]} on {folder.path.name}, {adapter.weights.numel()} trained weights.\n\n"
+        f"{ways[spec.way]} on {folder.path.name}, {adapter.weights.numel()} trained weights{held}.\n\n"
         + (
             f"- learnt from pairs of answers ({spec.method.upper()}, beta {spec.preference.beta:g})\n"
             if is_paired
@@ -203,6 +207,8 @@ def validate(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
     Raises:
         TrainerError: the first thing that is wrong with the model, or all that is wrong with a shard.
     """
+    if spec.quantise is not None:
+        check_quantiser()
     folder = check_folder(Path(spec.model.path), spec.model.digest)
     tokenizer = load_tokenizer(folder)
     shards = {"train": spec.data.train, "validation": spec.data.validation, "test": spec.data.test}

@@ -106,6 +106,19 @@ class LoraSpec:
 
 
 @dataclass(frozen=True)
+class QuantiseSpec:
+    """The base held in fewer bits while adapters on it are trained. Source: Dettmers et al. 2023, arXiv:2305.14314
+    (``nf4``; ``is_double`` quantises the scales as well), and 2022, arXiv:2208.07339 (``int8``).
+
+    ``compute`` is what products with ``nf4`` weights are made in; ``auto`` is the run's precision.
+    """
+
+    form: str = declared(Choice(("nf4", "int8")), "nf4")
+    is_double: bool = declared(Flag(), True)
+    compute: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
+
+
+@dataclass(frozen=True)
 class PromptSpec:
     """Prompt tuning: how many trained vectors stand before every input."""
 
@@ -147,7 +160,7 @@ class Spec:
     ``method`` says what is learnt: answers (``sft``), to prefer one answer to another (``dpo``, ``orpo``),
     or which of a few labels a prompt has (``classification``, which wants its part of that name and no soft prompt).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
-    (``full``) or vectors before the input (``prompt``).
+    (``full``) or vectors before the input (``prompt``). With ``quantise`` the frozen base is held in 4 or 8 bits.
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
     is what goes through the model at once and changes memory and speed, not the result beyond rounding.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
@@ -162,6 +175,7 @@ class Spec:
     method: str = declared(Choice(("sft", "dpo", "orpo", "classification")), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
+    quantise: QuantiseSpec | None = declared(Maybe(Part(QuantiseSpec)), None)
     prompt: PromptSpec = part(PromptSpec, is_required=False)
     preference: PreferenceSpec = part(PreferenceSpec, is_required=False)
     classification: ClassificationSpec | None = declared(Maybe(Part(ClassificationSpec)), None)
@@ -192,6 +206,8 @@ def read_spec(document: Any) -> Spec:
         problems.append("classification: goes with the method of that name, and the method with it")
     if spec.method == "classification" and spec.way == "prompt":
         problems.append("way: a soft prompt does not carry the head that classification trains")
+    if spec.quantise is not None and spec.way == "full":
+        problems.append("quantise: weights that are trained themselves are not quantised")
     if spec.classification is not None and not 1 < len(set(spec.classification.labels)) == len(
         spec.classification.labels
     ):
@@ -250,7 +266,12 @@ def identity(spec: Spec) -> str:
 
 
 #: Settings that the first version did not have, with what they are when nobody sets them.
-LATER: dict[str, Any] = {"prompt": asdict(PromptSpec()), "preference": asdict(PreferenceSpec()), "classification": None}
+LATER: dict[str, Any] = {
+    "prompt": asdict(PromptSpec()),
+    "preference": asdict(PreferenceSpec()),
+    "classification": None,
+    "quantise": None,
+}
 
 
 def json_schema() -> dict[str, Any]:
