@@ -81,6 +81,33 @@ def memory_bytes(device: str) -> int:
     return 0
 
 
+class Sensors:
+    """What an accelerator tells of itself; nothing on a CPU, nor where NVIDIA's reader (``nvidia-ml-py``) is missing.
+
+    A sensor that fails once is not asked again: some boards and some containers have none.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._broken = set() if device == "cuda" else {"temperature", "power_draw"}
+
+    def temperature_celsius(self) -> float | None:
+        """Of the chip."""
+        return self._read("temperature", 1.0)
+
+    def power_watts(self) -> float | None:
+        """Of the whole board, averaged by the device over its last second or less."""
+        return self._read("power_draw", 1e-3)
+
+    def _read(self, name: str, unit: float) -> float | None:
+        if name in self._broken:
+            return None
+        try:
+            return float(getattr(torch.cuda, name)()) * unit
+        except Exception:  # noqa: BLE001 - the reader's own errors are of a library that may be absent
+            self._broken.add(name)
+            return None
+
+
 def default_threads() -> int:
     """OMP_NUM_THREADS where it is set, else two, else what the process may use."""
     named = os.environ.get("OMP_NUM_THREADS", "")

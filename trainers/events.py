@@ -75,7 +75,10 @@ class DataLoaded(Event):
 
 @dataclass(frozen=True)
 class TrainStep(Event):
-    """One optimiser step: ``loss`` is the mean over its supervised tokens, ``tokens`` those read so far."""
+    """One optimiser step: ``loss`` is the mean over its supervised tokens, ``tokens`` those read so far.
+
+    Temperature and power are the accelerator's own sensors, null where there is none or none that can be read.
+    """
 
     name: ClassVar[str] = "train.step"
     step: int
@@ -88,6 +91,8 @@ class TrainStep(Event):
     tokens_per_second: float
     memory_bytes: int
     eta_seconds: float
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
 
 
 @dataclass(frozen=True)
@@ -322,7 +327,7 @@ def encode(event: Event) -> str:
 
 
 def decode(line: str) -> Event:
-    """The event in a line.
+    """The event in a line; a field that has a default may be absent, as in a line of an earlier version.
 
     Raises:
         EventError: not JSON, an unknown event, a missing or unknown field, or a value of another type.
@@ -336,7 +341,8 @@ def decode(line: str) -> Event:
     kind = EVENTS[document.pop("event")]
     declared = typing.get_type_hints(kind)
     declared.pop("name")
-    if set(document) != set(declared):
+    later = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    if not set(declared) - later <= set(document) <= set(declared):
         raise EventError(f"{kind.name}: fields differ: {', '.join(sorted(set(declared) ^ set(document)))[:200]}")
     return kind(**{key: _typed(value, declared[key], f"{kind.name}.{key}") for key, value in document.items()})
 
@@ -348,6 +354,8 @@ def _finite(value: Any) -> Any:
 
 
 def _typed(value: Any, declared: Any, path: str) -> Any:
+    if isinstance(declared, types.UnionType):  # a kind or null
+        return None if value is None else _typed(value, declared.__args__[0], path)
     if isinstance(declared, types.GenericAlias):
         if not isinstance(value, list):
             raise EventError(f"{path}: not a list")

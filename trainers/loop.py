@@ -26,7 +26,7 @@ from torch import Tensor
 from trainers import batches
 from trainers.adapter import Adapter
 from trainers.checkpoint import State, load_checkpoint, save_checkpoint
-from trainers.device import Device, memory_bytes
+from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
 from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
@@ -83,6 +83,7 @@ class Loop:
         self._evaluate_every = spec.evaluate_every or max(
             1, math.ceil(self.schedule.steps / EVALUATIONS), int(held_out)
         )
+        self._sensors = Sensors(parts.device.name)
         self._started = time.monotonic()
 
     @property
@@ -251,6 +252,8 @@ class Loop:
                 tokens_per_second=speed,
                 memory_bytes=memory_bytes(self.parts.device.name),
                 eta_seconds=left * self.seconds / self.state.step,
+                temperature_celsius=self._sensors.temperature_celsius(),
+                power_watts=self._sensors.power_watts(),
             )
         )
 

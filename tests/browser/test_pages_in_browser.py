@@ -37,12 +37,13 @@ def measure(fine_tune: Any, first: int, last: int) -> None:
         Measurement(
             fine_tune=fine_tune, attempt=1, split=split, step=step, loss=3 * math.exp(-step / 20) + 0.2,
             learning_rate=1e-3, grad_norm=1.0, tokens_per_second=900, memory_bytes=1 << 30, eta_seconds=60,
+            event_offset=step,
         )
         for step in range(first, last + 1)
         for split in (("train", "validation") if step % 5 == 0 else ("train",))
     )  # fmt: skip
-    fine_tune.step = last
-    fine_tune.save(update_fields=["step"])
+    fine_tune.step = fine_tune.event_offset = last
+    fine_tune.save(update_fields=["step", "event_offset"])
 
 
 def test_the_curves_grow_while_the_run_goes_on_and_survive_a_reload(house: Any, running: Any, open_as: Any) -> None:

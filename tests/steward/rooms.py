@@ -82,6 +82,7 @@ class Rooms:
             "release": release.pk,
             "redaction": waiting.redaction.pk,
             "ordinal": 1,
+            "form": "tensorboard",
         }
 
     def token(self, user: User, *scopes: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from trainers import events
 
-SAMPLES = {str: "x", int: 7, float: 0.5, bool: True, list[str]: ["a"], list[float]: [0.25, 1.0]}
+SAMPLES = {str: "x", int: 7, float: 0.5, bool: True, list[str]: ["a"], list[float]: [0.25, 1.0], float | None: 2.5}
 
 
 def sample(kind):
@@ -45,3 +45,13 @@ def test_a_loss_that_is_not_a_number_is_null_on_the_line():
 def test_lines_that_are_no_event_are_refused(line):
     with pytest.raises(events.EventError):
         events.decode(line)
+
+
+def test_a_sensor_that_is_not_there_is_null_and_may_be_absent():
+    step = events.TrainStep("r", 1, 2, 0.5, 10, 1.0, 1e-3, 1.0, 100.0, 1 << 20, 3.0)
+    line = events.encode(step)
+    assert '"power_watts":null' in line
+    assert events.decode(line) == step
+    earlier = line.replace(',"temperature_celsius":null,"power_watts":null', "")
+    assert earlier != line
+    assert events.decode(earlier) == step

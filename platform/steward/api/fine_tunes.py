@@ -82,6 +82,8 @@ class MeasurementShape(serializers.ModelSerializer[Measurement]):
             "grad_norm",
             "tokens_per_second",
             "memory_bytes",
+            "temperature_celsius",
+            "power_watts",
             "eta_seconds",
             "at",
         ]

@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from steward.api import (
+    curves,
     datasets,
     fine_tunes,
     ledger,
@@ -45,6 +46,8 @@ urlpatterns = [
     path("fine-tunes", fine_tunes.FineTunes.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>", fine_tunes.FineTuneDetail.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements", fine_tunes.FineTuneMeasurements.as_view()),
+    path("fine-tunes/<uuid:fine_tune_id>/measurements/<slug:form>", curves.MeasurementsFile.as_view()),
+    path("fine-tunes/<uuid:fine_tune_id>/curves", curves.FineTuneCurves.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/events", fine_tunes.FineTuneEvents.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/approve", fine_tunes.FineTuneApproval.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/cancel", fine_tunes.FineTuneCancellation.as_view()),

@@ -16,6 +16,7 @@ from compliance.vault import VaultError
 from steward.audit.actor import Actor, UserError
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs import actions
+from steward.runs.curves import QUANTITIES
 from steward.runs.models import FineTune, Measurement, RunState
 from steward.runs.processes import ask_to_stop, collect, is_alive, key_line, start_trainer
 from steward.runs.specs import discard_checkpoint, run_folder
@@ -122,19 +123,13 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
             _apply(fine_tune, event, measurements)
             if _is_end(event):
                 ended = event
+        for measurement in measurements.values():
+            measurement.event_offset = offset
         Measurement.objects.bulk_create(
             measurements.values(),
             update_conflicts=True,
             unique_fields=["fine_tune", "split", "step"],
-            update_fields=[
-                "attempt",
-                "loss",
-                "learning_rate",
-                "grad_norm",
-                "tokens_per_second",
-                "memory_bytes",
-                "eta_seconds",
-            ],
+            update_fields=["attempt", *QUANTITIES, "eta_seconds", "event_offset", "at"],
         )
         fine_tune.heartbeat_at = timezone.now()
         if ended is None:  # the offset behind the last event is stored by the action that finishes the run
@@ -196,6 +191,8 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
                     grad_norm=event.grad_norm if math.isfinite(event.grad_norm) else None,
                     tokens_per_second=event.tokens_per_second,
                     memory_bytes=event.memory_bytes,
+                    temperature_celsius=event.temperature_celsius,
+                    power_watts=event.power_watts,
                     eta_seconds=event.eta_seconds,
                 )
         case events.EvalLoss():

@@ -4,6 +4,7 @@ import uuid
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
@@ -93,13 +94,17 @@ class Measurement(models.Model):
     grad_norm = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     memory_bytes = models.BigIntegerField(null=True)
+    temperature_celsius = models.FloatField(null=True)
+    power_watts = models.FloatField(null=True)
     eta_seconds = models.FloatField(null=True)
-    at = models.DateTimeField(auto_now_add=True)
+    event_offset = models.BigIntegerField(default=0, help_text="Behind which byte of the event file it was read.")
+    at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ["step"]
-        # A step repeated after a resume replaces its first measurement.
+        # A step repeated after a resume replaces its first measurement, and gets its place in the event file.
         constraints = [models.UniqueConstraint(fields=["fine_tune", "split", "step"], name="measurement_once")]
+        indexes = [models.Index(fields=["fine_tune", "event_offset"], name="measurement_news")]
 
 
 class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):

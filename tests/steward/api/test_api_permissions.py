@@ -54,6 +54,8 @@ CALLS = [
     Call("GET", "fine-tunes"),
     Call("GET", "fine-tunes/{fine_tune}"),
     Call("GET", "fine-tunes/{fine_tune}/measurements"),
+    Call("GET", "fine-tunes/{fine_tune}/measurements/{form}"),
+    Call("GET", "fine-tunes/{fine_tune}/curves"),
     Call("GET", "fine-tunes/{fine_tune}/events", P.VIEW_LEDGER),
     Call("GET", "models"),
     Call("GET", "models/{model}"),

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from steward.runs.downloads import neutral_cell
 from steward.runs.models import FineTune, Measurement, RunState
-from steward.web.views.measurements import neutral_cell
 from tests.steward.house import House, visits
 
 
@@ -65,7 +65,15 @@ def watched(lenient: House, base_model: Any) -> FineTune:
         actor=lenient.analyst, version=lenient.approved(visits(9)), base_model=base_model, name="=cmd()"
     )
     Measurement.objects.bulk_create(
-        Measurement(fine_tune=fine_tune, attempt=1, split=split, step=step, loss=3 / step, learning_rate=-1e-3)
+        Measurement(
+            fine_tune=fine_tune,
+            attempt=1,
+            split=split,
+            step=step,
+            loss=3 / step,
+            learning_rate=-1e-3,
+            event_offset=step,
+        )
         for step in range(1, 11)
         for split in (("train", "validation") if step % 5 == 0 else ("train",))
     )
@@ -76,19 +84,22 @@ def test_the_curves_come_in_pieces(lenient: House, browser_of: Any, watched: Fin
     person = browser_of(lenient.analyst)
     address = f"/w/{lenient.workspace.slug}/fine-tunes/{watched.pk}/measurements/"
     first = person.get(address).json()
-    assert [point[0] for point in first["train"]] == list(range(1, 11))
-    assert [point[0] for point in first["validation"]] == [5, 10]
-    again = person.get(address, {"after": first["after"]}).json()
-    assert (again["train"], again["after"]) == ([], first["after"])
+    assert [point[0] for point in first["curves"]["train"]["loss"]] == list(range(1, 11))
+    assert [point[0] for point in first["curves"]["validation"]["loss"]] == [5, 10]
+    assert first["after"] == 0
+    later = person.get(address, {"after": 8}).json()
+    assert [point[0] for point in later["curves"]["train"]["loss"]] == [9, 10]
 
 
 def test_measurements_are_downloaded_without_formulas(lenient: House, browser_of: Any, watched: FineTune) -> None:
     person = browser_of(lenient.analyst)
     address = f"/w/{lenient.workspace.slug}/fine-tunes/{watched.pk}/measurements"
-    table = person.get(f"{address}.csv").getvalue().decode()
+    table = person.get(f"{address}/csv/").getvalue().decode()
     assert len(table.splitlines()) == 13
-    rows = json.loads(person.get(f"{address}.json").getvalue())
+    rows = json.loads(person.get(f"{address}/json/").getvalue())
     assert [row["step"] for row in rows if row["split"] == "validation"] == [5, 10]
+    assert person.get(f"{address}/tensorboard/").getvalue().count(b"held_out/loss") == 2
+    assert person.get(f"{address}/pickle/").status_code == 404
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])

@@ -87,6 +87,15 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 @register.filter
+def power(value: float | None) -> str:
+    """A small figure as people write it: 0.0002 → 2e-4."""
+    if _is_absent(value):
+        return DASH
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", "−") if value else "0"
+
+
+@register.filter
 def compact(value: float | int | None) -> str:
     """134500000 → 134.5 M."""
     if _is_absent(value):

@@ -14,6 +14,7 @@ from steward.audit.actor import Refused, UserError
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion, VersionState
 from steward.runs import actions
+from steward.runs.curves import QUANTITIES
 from steward.runs.models import FineTune, ModelVersion
 from steward.runs.recipes import merged_recipe
 from steward.web.command_line import fine_tune_command
@@ -134,11 +135,12 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
 def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """One fine-tune: where it is, its curves, its settings, and what went wrong if something did."""
     found = row_or_404(request, FINE_TUNES, pk)
-    latest = found.measurements.filter(split="train").order_by("-step").first()
+    latest = found.measurements.filter(split="train").order_by("-event_offset", "-step").first()
     data = [(part, found.facts.get(f"data_{part}")) for part in ("train", "validation")]
     context = {
         "fine_tune": found,
         "latest": latest,
+        "quantities": QUANTITIES[1:],
         "model_version": ModelVersion.objects.filter(fine_tune=found).first(),
         "spec": json.dumps(found.recipe, indent=2),
         "settings": [(field, value) for field, value in shown_values(found.recipe) if value is not None],

@@ -2,8 +2,8 @@
 //
 //   steward.lineChart(element, { series: [{ name, tone: 1, points: [[x, y], …], faint: [[x, y], …] }], isLog, xName })
 //
-// Guarantees axes with round numbers, a legend, a pointer read-out that also follows the arrow keys, and no more work
-// than the points given. Points that are not finite, or not positive on a log scale, are left out.
+// Guarantees axes with round numbers, a legend, a pointer read-out that also follows the arrow keys and stays when the
+// chart is drawn anew, and no more work than the points given. Points that are not finite, or not positive on a log scale, are left out.
 (() => {
   "use strict";
   const SPACE = "http://www.w3.org/2000/svg";
@@ -132,6 +132,7 @@
         lines.push(`${each.name} ${format(point[1])}`);
       });
       tip.replaceChildren(...lines.map((text, i) => Object.assign(document.createElement(i ? "div" : "b"), { textContent: text })));
+      tip.dataset.step = step;
       tip.hidden = false;
       const left = x(step) + 12;
       tip.style.left = `${left + tip.offsetWidth > size.width ? x(step) - tip.offsetWidth - 12 : left}px`;
@@ -159,10 +160,15 @@
       place = Math.min(main.length - 1, Math.max(0, place + step));
       show();
     });
+    return (step) => {
+      place = nearest(main, step);
+      show();
+    };
   }
 
   function lineChart(element, options) {
     const { isLog = false, xName = "step", height = 300, hasLegend = true } = options;
+    const reading = readingOf(element);
     const series = options.series.map((each) => ({ ...each, points: usable(each.points, isLog), faint: usable(each.faint ?? [], isLog) }));
     element.replaceChildren();
     const drawn = series.filter((each) => each.points.length);
@@ -184,8 +190,19 @@
     }
     if (hasLegend) element.append(legend(drawn));
     element.append(svg);
-    addPointer(element, svg, drawn, x, y, size, xName);
+    const readAt = addPointer(element, svg, drawn, x, y, size, xName);
+    if (reading.hasFocus) svg.focus({ preventScroll: true });
+    if (reading.step !== null) readAt(reading.step);
   }
 
-  window.steward = { ...window.steward, lineChart };
+  // What somebody is reading off a chart that is about to be drawn anew.
+  function readingOf(element) {
+    const tip = element.querySelector(".tip");
+    return {
+      hasFocus: element.contains(document.activeElement),
+      step: tip && !tip.hidden ? Number(tip.dataset.step) : null,
+    };
+  }
+
+  window.steward = { ...window.steward, format, lineChart };
 })();

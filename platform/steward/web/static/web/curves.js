@@ -1,15 +1,12 @@
-// The live curves of a fine-tune. Points are fetched in pieces behind the last one that came, so that a reload, a sleep or
-// a lost connection costs nothing; asking stops when the run is over.
+// The live curves of a fine-tune. Points are fetched in pieces behind the place that the last answer named, so that a
+// reload, a sleep or a lost connection costs nothing; asking stops when the run is over. Also `steward.smooth` and
+// `steward.thin` for the page that lays the curves of several runs over one another.
 (() => {
   "use strict";
-  const card = document.getElementById("curves");
-  if (!card) return;
   const POLL_MS = 2000;
-  const smoothing = document.getElementById("smoothing");
-  const curves = { train: [], validation: [] };
-  let after = 0;
-  let attempt = null;
-  let isLog = false;
+  const MOST_POINTS = 4000;
+  const FEW_POINTS = 2000;
+  const TABLE_ROWS = 200;
 
   // Exponential mean without the pull of its start: the weights of the points so far add up to one.
   function smooth(points, weight) {
@@ -23,12 +20,45 @@
     });
   }
 
-  const column = (points, place) => points.filter((point) => point[place] != null).map((point) => [point[0], point[place]]);
+  // At most `most` points: of every stretch of steps the lowest and the highest, besides the first and the last.
+  function thin(points, most) {
+    if (points.length <= most) return points;
+    const [first, last] = [points[0], points.at(-1)];
+    const width = (last[0] - first[0] + 1) / (most / 2 - 1);
+    const parts = new Map();
+    for (const point of points) {
+      const part = Math.floor((point[0] - first[0]) / width);
+      const [low, high] = parts.get(part) ?? [point, point];
+      parts.set(part, [point[1] < low[1] ? point : low, point[1] > high[1] ? point : high]);
+    }
+    return [...new Set([first, ...[...parts.values()].flat(), last])].sort((a, b) => a[0] - b[0]);
+  }
+
+  window.steward = { ...window.steward, smooth, thin };
+  const card = document.getElementById("curves");
+  if (!card?.dataset.source) return;
+
+  const QUANTITIES = {
+    learning_rate: { title: "Learning rate", name: "learning rate" },
+    grad_norm: { title: "Norm of the gradient", name: "gradient norm", tone: 2 },
+    tokens_per_second: { title: "Tokens a second", name: "tokens a second" },
+    memory_bytes: { title: "Memory, GiB", name: "GiB", scale: 2 ** -30, tone: 2 },
+    temperature_celsius: { title: "Temperature, °C", name: "°C", tone: 3 },
+    power_watts: { title: "Power, W", name: "watts", tone: 3 },
+  };
+  const smoothing = document.getElementById("smoothing");
+  const table = document.getElementById("curves-table");
+  const curves = { train: {}, validation: {} };
+  let after = null;
+  let isLog = false;
+  let isThinned = false;
+
+  const curve = (split, quantity) => curves[split][quantity] ?? [];
 
   function draw() {
-    const [train, held] = [column(curves.train, 1), column(curves.validation, 1)];
+    const [train, held] = [curve("train", "loss"), curve("validation", "loss")];
     const weight = Number(smoothing.value);
-    document.getElementById("curves-empty").hidden = train.length > 0;
+    document.getElementById("curves-empty").hidden = train.length > 0 || held.length > 0;
     steward.lineChart(document.getElementById("loss-chart"), {
       isLog,
       height: 330,
@@ -37,60 +67,85 @@
         { name: "held out", tone: 3, points: held, hasDots: true },
       ],
     });
-    const small = { height: 150, hasLegend: false };
-    steward.lineChart(document.getElementById("rate-chart"), { ...small, series: [{ name: "learning rate", tone: 1, points: column(curves.train, 2) }] });
-    steward.lineChart(document.getElementById("norm-chart"), { ...small, series: [{ name: "gradient norm", tone: 2, points: column(curves.train, 3) }] });
-    fillTable(train, held);
+    let shown = 0;
+    for (const figure of document.querySelectorAll("#more-curves [data-quantity]")) {
+      const { title, name, tone = 1, scale = 1 } = QUANTITIES[figure.dataset.quantity];
+      const points = curve("train", figure.dataset.quantity).map(([step, value]) => [step, value * scale]);
+      figure.hidden = !points.length;
+      if (!points.length) continue;
+      shown += 1;
+      figure.querySelector("figcaption").textContent = title;
+      steward.lineChart(figure.querySelector(".chart"), { height: 150, hasLegend: false, series: [{ name, tone, points }] });
+    }
+    document.getElementById("more-curves").hidden = !shown;
+    fillTable();
   }
 
-  function fillTable(train, held) {
-    const table = document.querySelector("#loss-table tbody");
+  // The same numbers to read: every step that has a held-out loss, and evenly chosen ones between.
+  function fillTable() {
     if (!table.closest("details").open) return;
-    const heldAt = new Map(held);
-    const stride = Math.max(1, Math.floor(train.length / 100));
-    const steps = [...new Set([...train.filter((_, i) => i % stride === 0).map(([step]) => step), ...heldAt.keys()])].sort((a, b) => a - b);
-    const trainAt = new Map(train);
-    table.replaceChildren(...steps.map((step) => {
+    const columns = [["Training loss", curve("train", "loss"), 1], ["Held-out loss", curve("validation", "loss"), 1]];
+    for (const [quantity, { title, scale = 1 }] of Object.entries(QUANTITIES)) columns.push([title, curve("train", quantity), scale]);
+    const filled = columns.filter(([, points]) => points.length).map(([title, points, scale]) => [title, new Map(points), scale]);
+    const train = curve("train", "loss").map(([step]) => step);
+    const stride = Math.max(1, Math.ceil(train.length / TABLE_ROWS));
+    const chosen = train.filter((_, place) => place % stride === 0 || place === train.length - 1);
+    const steps = [...new Set([...chosen, ...curve("validation", "loss").map(([step]) => step)])].sort((a, b) => a - b);
+    table.tHead.rows[0].replaceChildren(...["Step", ...filled.map(([title]) => title)].map((text) => cell("th", text)));
+    table.tBodies[0].replaceChildren(...steps.map((step) => {
       const row = document.createElement("tr");
-      for (const value of [step, trainAt.get(step)?.toFixed(4) ?? "", heldAt.get(step)?.toFixed(4) ?? ""]) {
-        row.append(Object.assign(document.createElement("td"), { className: "num", textContent: value }));
-      }
+      row.append(cell("td", step.toLocaleString("en")));
+      for (const [, values, scale] of filled) row.append(cell("td", values.has(step) ? steward.format(values.get(step) * scale) : ""));
       return row;
     }));
+    document.getElementById("curves-thinned").hidden = !isThinned && stride === 1;
   }
 
-  // A step that was repeated after a resume replaces its first measurement.
-  function take(name, points) {
-    const bySteps = new Map(curves[name].map((point) => [point[0], point]));
-    for (const point of points) bySteps.set(point[0], point);
-    curves[name] = [...bySteps.values()].sort((a, b) => a[0] - b[0]);
+  function cell(kind, text) {
+    const made = Object.assign(document.createElement(kind), { className: "num", textContent: text });
+    if (kind === "th") made.scope = "col";
+    return made;
+  }
+
+  // A step that was repeated after a resume replaces its first measurement. Returns whether anything came.
+  function take(news) {
+    let hasNews = false;
+    for (const [split, quantities] of Object.entries(news)) {
+      for (const [quantity, points] of Object.entries(quantities)) {
+        if (!points.length) continue;
+        hasNews = true;
+        const bySteps = new Map(curve(split, quantity).map((point) => [point[0], point]));
+        for (const point of points) bySteps.set(point[0], point);
+        const sorted = [...bySteps.values()].sort((a, b) => a[0] - b[0]);
+        isThinned ||= sorted.length >= FEW_POINTS;
+        curves[split][quantity] = sorted.length > MOST_POINTS ? thin(sorted, FEW_POINTS) : sorted;
+      }
+    }
+    return hasNews;
   }
 
   async function ask() {
     let isOver = false;
     try {
-      const address = `${card.dataset.source}?after=${after}`;
+      const address = after === null ? card.dataset.source : `${card.dataset.source}?after=${after}`;
       const answer = await fetch(address, { headers: { Accept: "application/json", "Steward-Background": "1" } });
       if (answer.status === 401) return location.reload();
       if (answer.ok) {
         const news = await answer.json();
-        if (attempt !== null && attempt !== news.attempt) return location.reload();
-        attempt = news.attempt;
+        const isFirst = after === null;
         after = news.after;
         isOver = news.is_over;
-        take("train", news.train);
-        take("validation", news.validation);
-        if (news.train.length || news.validation.length || after === 0) draw();
+        if (take(news.curves) || isFirst) draw();
       }
     } catch {
-      // The connection is gone for now; the next round asks again from the same point.
+      // The connection is gone for now; the next round asks again from the same place.
     }
     if (!isOver) setTimeout(ask, POLL_MS);
     return undefined;
   }
 
   smoothing.addEventListener("input", draw);
-  document.querySelector("#loss-table").closest("details").addEventListener("toggle", draw);
+  table.closest("details").addEventListener("toggle", fillTable);
   for (const button of card.querySelectorAll("[data-scale]")) {
     button.addEventListener("click", () => {
       isLog = button.dataset.scale === "log";
