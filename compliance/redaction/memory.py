@@ -15,7 +15,7 @@ Example:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import word_set
@@ -81,7 +81,16 @@ class Memory:
             findings: disjoint, offsets in ``text``.
             text: a folded view.
         """
-        for term, known in terms_of(findings, text).items():
+        self.add(terms_of(findings, text))
+
+    @property
+    def terms(self) -> dict[str, tuple[str, float]]:
+        """What is known, as plain data: form -> type and score. For a memory in another process; see ``add``."""
+        return dict(self._terms)
+
+    def add(self, terms: Mapping[str, tuple[str, float]]) -> None:
+        """Remember what another memory of the same subject knows; what is known already stays as it is."""
+        for term, known in terms.items():
             if term in self._terms or len(self._terms) < self._max_terms:
                 self._terms.setdefault(term, known)
 

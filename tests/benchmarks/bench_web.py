@@ -96,7 +96,7 @@ def filled(house: Any) -> Any:
     from steward.datasets import actions, importing, intake, redacting
 
     redacting.INLINE_BELOW_RECORDS = RECORDS + 1
-    redacting._redact_batch = stand_in
+    redacting.redact_batch = stand_in
     dataset = house.dataset()
     version = intake.receive_file(actor=house.analyst, dataset=dataset, filename="visits.jsonl", chunks=content())
     version = importing.import_version(str(version.pk))
@@ -118,15 +118,18 @@ def content() -> Iterator[bytes]:
         yield json.dumps(row).encode() + b"\n"
 
 
-def stand_in(profile: str, key: bytes, batch: list[tuple[str, list[str]]]) -> list[Any]:
+def stand_in(profile: Any, key: bytes, batch: list[Any], known: Any) -> list[Any]:
     """What redaction yields, with one name found in each record, but nothing looked for."""
-    from steward.datasets.redacting import RedactedTexts
+    from steward.datasets.redaction_work import RedactedTexts
 
     found = {
         "start": 5, "end": 16, "replacement_start": 5, "replacement_end": 16, "type": "PERSON", "score": 0.9,
         "rule": "person.title", "operator": "surrogate",
     }  # fmt: skip
-    return [RedactedTexts(texts, [[found]] + [[] for _ in texts[1:]], False) for _, texts in batch]
+    return [
+        RedactedTexts([text for text, _ in each.texts], [[found]] + [[] for _ in each.texts[1:]], False, [[]], [])
+        for each in batch
+    ]
 
 
 if __name__ == "__main__":

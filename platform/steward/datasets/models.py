@@ -170,7 +170,9 @@ class RedactionRun(models.Model):
     list_entries = models.JSONField(default=list, help_text="Ids of the phrases that were in force.")
     state = models.CharField(max_length=8, choices=RedactionState.choices, default=RedactionState.RUNNING)
     done_count = models.PositiveIntegerField(default=0)
-    last_ordinal = models.PositiveIntegerField(default=0, help_text="Where a killed job goes on.")
+    # Where a killed job goes on: records are taken person by person.
+    last_person = models.BigIntegerField(default=0, help_text="Row of the person of the last stored record.")
+    last_ordinal = models.PositiveIntegerField(default=0, help_text="Place of the last stored record.")
     doubtful_count = models.PositiveIntegerField(default=0, help_text="Records with a doubtful finding.")
     privileged_count = models.PositiveIntegerField(default=0, help_text="Records with a likely privileged passage.")
     finding_count = models.PositiveIntegerField(default=0)

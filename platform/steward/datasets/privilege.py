@@ -1,14 +1,12 @@
-"""Likely privileged passages as a redaction keeps them, and how far an officer has decided on them.
+"""How far an officer has decided on likely privileged records, and what a decision is bound to.
 
-Guarantees that a passage covers, in the redacted text too, all that it covered in the raw one, and that the digest of
-passages tells nobody without the dataset's key anything. Holds no text: passages are offsets, scores and names of cues,
-sealed with the record under its person's key. Does not find passages (`compliance.redaction.privilege` does) and does
-not decide on any (`privilege_actions` does).
+Guarantees that the digest of passages tells nobody without the dataset's key anything. Holds no text: passages are
+offsets, scores and names of cues, sealed with the record under its person's key. Does not find passages
+(`compliance.redaction.privilege` does) and does not decide on any (`privilege_actions` does).
 
 Example:
-    >>> found = [{"start": 0, "end": 11, "replacement_start": 0, "replacement_end": 8}]
-    >>> passages_of([Passage(4, 20, 0.9, ("marking.privileged",))], found)[0]["shown_start"]
-    0
+    >>> privilege_standing(version.redaction).undecided
+    2
 """
 
 import hmac
@@ -17,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compliance.redaction import Passage, Profile
+from compliance.redaction import Profile
 from compliance.vault import keyed_digest
 from steward.datasets.models import Dataset, PrivilegeDecision, PrivilegeKind, RedactedRecord, RedactionRun
 from steward.vault.keys import open_key
@@ -27,34 +25,6 @@ def is_screened(profile: Profile) -> bool:
     """Whether a profile asks for the screen."""
     policy = profile.entities.get("PRIVILEGE")
     return policy is not None and policy.on
-
-
-def passages_of(passages: Iterable[Passage], findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Passages as plain data, with where they stand in the redacted text.
-
-    Args:
-        findings: of the same text, in order, with both of their spans; one that a passage cuts into goes with it whole.
-    """
-    return [
-        {
-            **passage.to_json(),
-            "shown_start": _shown(findings, passage.start, is_end=False),
-            "shown_end": _shown(findings, passage.end, is_end=True),
-        }
-        for passage in passages
-    ]
-
-
-def _shown(findings: Sequence[dict[str, Any]], position: int, *, is_end: bool) -> int:
-    shift = 0
-    for found in findings:
-        if not is_end and found["start"] <= position < found["end"]:
-            return int(found["replacement_start"])
-        if is_end and found["start"] < position <= found["end"]:
-            return int(found["replacement_end"])
-        if found["end"] <= position:
-            shift = found["replacement_end"] - found["end"]
-    return position + shift
 
 
 def privilege_key(dataset: Dataset) -> bytes:

@@ -4,9 +4,10 @@ Guarantees that a shredded subject's records are passed over and counted, never 
 a person's look at raw text goes through `actions.reveal_record`.
 """
 
+import hmac
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from compliance.vault import RecordCipher, unwrap_key
@@ -19,21 +20,26 @@ CHUNK_ROWS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class OpenRecord:
-    """A record in the clear, with what is needed to seal something beside it. `subject` is the keyed digest (hex)."""
+    """A record in the clear, with what is needed to seal something beside it. `subject` is the keyed digest (hex).
+
+    `person_id` is the subject's row; `originals_key` seals single originals, see `RecordReader.original`.
+    """
 
     record_id: int
     ordinal: int
     split: str
+    person_id: int
     subject: str
     payload: dict[str, Any]
     cipher: RecordCipher
+    originals_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRedacted:
     """A redacted record in the clear: the payload as it will be trained on, and of each text what was found in it.
 
-    `privileged` holds the likely privileged passages of each text, as `privilege.passages_of` makes them.
+    `privileged` holds the likely privileged passages of each text, as `redaction_work.passages_of` makes them.
     """
 
     record_id: int
@@ -42,6 +48,11 @@ class OpenRedacted:
     payload: dict[str, Any]
     findings: list[list[dict[str, Any]]]
     privileged: list[list[dict[str, Any]]]
+
+
+def originals_key(secret: bytes) -> bytes:
+    """The key of single sealed originals, from the subject's: it opens no record, and dies with the subject's key."""
+    return hmac.digest(secret, b"steward/originals", "sha256")
 
 
 class RecordReader:
@@ -53,8 +64,10 @@ class RecordReader:
         self.shredded = 0
 
     def cipher(self, subject_digest: bytes, wrapped: bytes) -> RecordCipher:
-        context = subject_wrap_context(self._version.dataset_id, subject_digest)
-        return RecordCipher(unwrap_key(self._dataset_key, wrapped, context))
+        return RecordCipher(self._secret(subject_digest, wrapped))
+
+    def _secret(self, subject_digest: bytes, wrapped: bytes) -> bytes:
+        return unwrap_key(self._dataset_key, wrapped, subject_wrap_context(self._version.dataset_id, subject_digest))
 
     def raw(self, after: int = 0) -> Iterator[OpenRecord]:
         """Raw records in order, from the one after ordinal `after`."""
@@ -65,16 +78,28 @@ class RecordReader:
                 continue
             yield self._open_raw(row)
 
+    def raw_rows(self, keys: Sequence[int]) -> Iterator[OpenRecord]:
+        """The raw records with these row numbers, person by person."""
+        rows = Record.objects.filter(version=self._version, pk__in=keys).select_related("subject")
+        for row in rows.order_by("subject_id", "ordinal"):
+            if row.subject.wrapped is None:
+                self.shredded += 1
+                continue
+            yield self._open_raw(row)
+
     def _open_raw(self, row: Record) -> OpenRecord:
-        cipher = self.cipher(bytes(row.subject.digest), bytes(row.subject.wrapped))
+        secret = self._secret(bytes(row.subject.digest), bytes(row.subject.wrapped))
+        cipher = RecordCipher(secret)
         plain = cipher.decrypt(bytes(row.ciphertext), record_context(row.version_id, row.ordinal))
         return OpenRecord(
             row.pk,
             row.ordinal,
             row.subject.split or "train",
+            row.subject_id,
             bytes(row.subject.digest).hex(),
             json.loads(plain),
             cipher,
+            originals_key(secret),
         )
 
     def raw_one(self, ordinal: int) -> OpenRecord:

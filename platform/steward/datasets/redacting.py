@@ -1,38 +1,38 @@
 """The redaction job: detects and replaces identifiers in every record of a version, on all cores.
 
-Guarantees fail closed: one record that cannot be redacted fails the whole run and nothing of it is used. Plaintext
-passes between processes over pipes, never over files.
+Guarantees fail closed: one record that cannot be redacted fails the whole run and nothing of it is used. What one
+record of a person gives away is found in all of that person's records of the version. A process that is killed is
+replaced; a killed job goes on behind its last stored batch. Plaintext passes between processes over pipes, never over
+files. Memory grows neither with the version nor with a person's records.
 """
 
+import contextlib
 import hmac
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
 from typing import Any
 
 from django.db import connection, transaction
 
-from compliance.redaction import (
-    Detector,
-    Finding,
-    Profile,
-    RedactionError,
-    detect_subject,
-    privileged_passages,
-    redact,
-)
-from compliance.redaction.profile import parse_profile
+from compliance.redaction import RedactionError
 from domains.packs import load_pack
 from steward.audit.actor import Actor, Refused
 from steward.datasets import actions
 from steward.datasets.models import RedactionRun, RedactionState
-from steward.datasets.privilege import digest_of, passages_of, privilege_key
-from steward.datasets.reading import OpenRecord, RecordReader
+from steward.datasets.people import Batch, PeopleReader
+from steward.datasets.privilege import digest_of, privilege_key
+from steward.datasets.processes import Inline, InOrder, Processes
+from steward.datasets.reading import OpenRecord
+from steward.datasets.redaction_work import (
+    Known,
+    RecordTexts,
+    RedactedTexts,
+    all_known,
+    learn_batch,
+    redact_batch,
+)
 from steward.datasets.sealing import redacted_context
 from steward.datasets.shapes import ClosedLabels, slots, with_slots
 from steward.profiles.composing import EffectiveProfile, recomposed
@@ -42,26 +42,6 @@ from steward.vault.keys import open_key
 WORKER = Actor.system("worker")
 BATCH_RECORDS = 200
 INLINE_BELOW_RECORDS = 2_000
-DOUBTFUL_MARGIN = 0.1
-
-# A record's subject and its texts, each with whether it is a label that stays as it is.
-Texts = tuple[str, list[tuple[str, bool]]]
-
-# A profile as plain data: what crosses to other processes, over pipes like the texts.
-Plain = dict[str, Any]
-
-_detector: Detector | None = None
-_loaded: Plain | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RedactedTexts:
-    """One record's texts after redaction, with the findings and the likely privileged passages of each."""
-
-    texts: list[str]
-    findings: list[list[dict[str, Any]]]
-    is_doubtful: bool
-    privileged: list[list[dict[str, Any]]]
 
 
 def redact_version(run_id: str) -> RedactionRun:
@@ -82,19 +62,17 @@ def redact_version(run_id: str) -> RedactionRun:
 
 
 def _fill(run: RedactionRun) -> None:
-    profile = profile_of(run).data
-    key = redaction_key(run)
+    if run.last_ordinal and not run.last_person:
+        raise RedactionError("An older Steward began this redaction in another order. Start the redaction again.")
+    profile = profile_of(run)
     dataset = run.version.dataset
     closed = ClosedLabels(load_pack(dataset.workspace.domain), dataset.workflow)
-    records = RecordReader(run.version).raw(after=run.last_ordinal)
-    if run.version.record_count < INLINE_BELOW_RECORDS:
-        while batch := list(islice(records, BATCH_RECORDS)):
-            _store(run, batch, _redact_batch(profile, key, _texts(batch, closed)))
-        return
-    workers = os.cpu_count()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_load, initargs=(profile,)) as pool:
-        for batch, done in _in_order(pool, records, profile, key, closed):
-            _store(run, batch, done.result())
+    with contextlib.ExitStack() as stack:
+        processes: InOrder = Inline()
+        if run.version.record_count >= INLINE_BELOW_RECORDS:
+            processes = stack.enter_context(Processes(os.cpu_count() or 1))
+        for batch, done in processes.in_order(redact_batch, _tasks(run, profile, closed, processes)):
+            _store(run, batch.records, done)
 
 
 def profile_of(run: RedactionRun) -> EffectiveProfile:
@@ -117,77 +95,34 @@ def redaction_key(run: RedactionRun) -> bytes:
     return hmac.digest(open_key(run.version.dataset.key), b"steward/redaction", "sha256")
 
 
-def _texts(batch: list[OpenRecord], closed: ClosedLabels) -> list[Texts]:
+def _tasks(
+    run: RedactionRun, profile: EffectiveProfile, closed: ClosedLabels, processes: InOrder
+) -> Iterator[tuple[Batch, tuple[Any, ...]]]:
+    """Batches behind the last stored one. Of a person with more records than fit into one, all are looked at before."""
+    reader, key = PeopleReader(run.version, BATCH_RECORDS), redaction_key(run)
+    is_reversible = profile.profile.is_reversible
+    known: tuple[int, Known] | None = None
+    for batch in reader.batches(after=(run.last_person, run.last_ordinal)):
+        if batch.crowded is not None and profile.profile.memory and (known is None or known[0] != batch.crowded):
+            lessons = (
+                (None, (profile.data, _texts(run, each, closed, is_reversible=False)))
+                for each in reader.all_of(batch.crowded)
+            )
+            known = batch.crowded, all_known(part for _, part in processes.in_order(learn_batch, lessons))
+        own = known[1] if known is not None and known[0] == batch.crowded else None
+        yield batch, (profile.data, key, _texts(run, batch, closed, is_reversible=is_reversible), own)
+
+
+def _texts(run: RedactionRun, batch: Batch, closed: ClosedLabels, *, is_reversible: bool) -> list[RecordTexts]:
     return [
-        (record.subject, list(zip(slots(record.payload), closed.of(record.payload), strict=True))) for record in batch
+        RecordTexts(
+            record.subject,
+            tuple(zip(slots(record.payload), closed.of(record.payload), strict=True)),
+            record.originals_key if is_reversible else None,
+            redacted_context(run.pk, record.ordinal),
+        )
+        for record in batch.records
     ]
-
-
-def _in_order(
-    pool: Executor, records: Iterator[OpenRecord], profile: Plain, key: bytes, closed: ClosedLabels
-) -> Iterator[tuple[list[OpenRecord], "Future[list[RedactedTexts]]"]]:
-    """Keeps a few batches in flight, so that memory stays flat and results come in order."""
-    waiting: list[tuple[list[OpenRecord], Future[list[RedactedTexts]]]] = []
-    while batch := list(islice(records, BATCH_RECORDS)):
-        waiting.append((batch, pool.submit(_redact_batch, profile, key, _texts(batch, closed))))
-        if len(waiting) > 2 * (os.cpu_count() or 1):
-            yield waiting.pop(0)
-    yield from waiting
-
-
-def _load(profile: Plain) -> None:
-    global _detector, _loaded
-    _detector, _loaded = Detector(parse_profile(profile)), profile
-
-
-def _redact_batch(profile: Plain, key: bytes, batch: list[Texts]) -> list[RedactedTexts]:
-    if _detector is None or _loaded != profile:
-        _load(profile)
-    assert _detector is not None
-    detector, profile = _detector, _detector.profile
-    return [
-        _redact_texts(profile, key, subject, texts, found)
-        for (subject, texts), found in zip(batch, _found(detector, batch), strict=True)
-    ]
-
-
-def _found(detector: Detector, batch: list[Texts]) -> list[list[list[Finding]]]:
-    """Findings of every text of every record; what one text of a subject gives away is found in all of the batch.
-
-    A batch begins behind the last stored ordinal and has a fixed size, so a restarted run sees the same batches.
-    """
-    places: dict[str, list[tuple[int, int]]] = {}
-    found: list[list[list[Finding]]] = [[[] for _ in texts] for _, texts in batch]
-    for record, (subject, texts) in enumerate(batch):
-        places.setdefault(subject, []).extend((record, i) for i, (_, is_label) in enumerate(texts) if not is_label)
-    for own in places.values():
-        for (record, i), findings in zip(
-            own, detect_subject(detector, [batch[r][1][j][0] for r, j in own]), strict=True
-        ):
-            found[record][i] = findings
-    return found
-
-
-def _redact_texts(
-    profile: Profile, key: bytes, subject: str, texts: list[tuple[str, bool]], found: list[list[Finding]]
-) -> RedactedTexts:
-    outcomes = [
-        redact(text, findings, profile=profile, key=key, subject=subject)
-        for (text, _), findings in zip(texts, found, strict=True)
-    ]
-    findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
-    is_doubtful = any(_is_close(finding, profile) for each in findings for finding in each)
-    privileged = [
-        [] if is_label else passages_of(privileged_passages(text, profile), own)
-        for (text, is_label), own in zip(texts, findings, strict=True)
-    ]
-    return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful, privileged)
-
-
-def _is_close(finding: dict[str, Any], profile: Profile) -> bool:
-    """Whether a finding only just reached the threshold of its type."""
-    policy = profile.entities.get(finding["type"])
-    return bool(finding["score"] < (policy.threshold if policy else 0.5) + DOUBTFUL_MARGIN)
 
 
 def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]) -> None:
@@ -204,6 +139,8 @@ def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]
                 digest = digest_of(key, record.record_id, redacted.privileged)
                 if digest:
                     kept["privileged"] = redacted.privileged
+                if redacted.originals:
+                    kept["originals"] = redacted.originals
                 plain = json.dumps(kept, ensure_ascii=False).encode()
                 sealed = record.cipher.encrypt(plain, redacted_context(run.pk, record.ordinal))
                 total = sum(len(each) for each in redacted.findings)
@@ -212,5 +149,5 @@ def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]
         run.counts_by_type = dict(counts)
         run.finding_count = counts.total()
         run.done_count += len(batch)
-        run.last_ordinal = batch[-1].ordinal
-        run.save(update_fields=["counts_by_type", "finding_count", "done_count", "last_ordinal"])
+        run.last_person, run.last_ordinal = batch[-1].person_id, batch[-1].ordinal
+        run.save(update_fields=["counts_by_type", "finding_count", "done_count", "last_person", "last_ordinal"])

@@ -23,8 +23,9 @@ from steward.datasets.models import (
     Subject,
     VersionState,
 )
-from steward.datasets.privilege import passages_of, privilege_standing
+from steward.datasets.privilege import privilege_standing
 from steward.datasets.reading import RecordReader
+from steward.datasets.redaction_work import passages_of
 from steward.runs.shards import example_lines, workflow_for
 from tests.steward.house import SYSTEM, House, visits
 

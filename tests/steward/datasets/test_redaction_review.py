@@ -8,8 +8,7 @@ from django.db import DatabaseError, transaction
 from compliance.redaction import Detector, RedactionError
 from steward.audit.actor import Denied, Refused
 from steward.datasets import actions
-from steward.datasets.models import DatasetVersion, RedactedRecord, RedactionState, SampleItem, Verdict, VersionState
-from steward.datasets.redacting import redact_version
+from steward.datasets.models import DatasetVersion, RedactionState, SampleItem, Verdict, VersionState
 from steward.datasets.residual import residual_risk
 from tests.steward.house import House, visits
 
@@ -26,31 +25,6 @@ def test_a_record_that_cannot_be_redacted_fails_the_run(house: House, monkeypatc
     assert (run.state, version.state, version.redaction) == (RedactionState.FAILED, VersionState.IMPORTED, None)
     monkeypatch.undo()
     assert house.redact(version).state == RedactionState.DONE
-
-
-def test_a_killed_redaction_goes_on_behind_its_last_batch(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steward.datasets import redacting
-
-    monkeypatch.setattr(redacting, "BATCH_RECORDS", 4)
-    version = house.imported(visits(10))
-    run = actions.start_redaction(actor=house.analyst, version=version)
-    store = redacting._store
-
-    def store_once(*args: Any) -> None:
-        store(*args)
-        monkeypatch.setattr(redacting, "_store", stop)
-
-    def stop(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(redacting, "_store", store_once)
-    with pytest.raises(KeyboardInterrupt):
-        redact_version(str(run.pk))
-    assert RedactedRecord.objects.filter(run=run).count() == 4
-    monkeypatch.setattr(redacting, "_store", store)
-    run = redact_version(str(run.pk))
-    assert (run.state, run.done_count) == (RedactionState.DONE, 10)
-    assert list(run.records.order_by("ordinal").values_list("ordinal", flat=True)) == list(range(1, 11))
 
 
 def test_an_approval_needs_a_sample_that_bears_it(house: House) -> None:

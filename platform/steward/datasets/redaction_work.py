@@ -1,0 +1,233 @@
+"""What a process does with the texts of a batch of records: detect, replace, screen, seal the originals it has to.
+
+Guarantees that what one text of a person gives away is found in all texts of that person that come together,
+and in those of a person with very many records by way of `Known`. Knows no database and no Django, so that a process of
+its own starts quickly and holds no more keys than it was given. Keeps nothing between batches but the detector.
+
+Example:
+    >>> texts = RecordTexts("9f02", (("Mr John Kowalski rang.", False),))
+    >>> redact_batch(profile, bytes(32), [texts])[0].findings[0][0]["type"]
+    'PERSON'
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compliance.redaction import (
+    Detector,
+    Finding,
+    Passage,
+    Profile,
+    Seal,
+    detect_subject,
+    privileged_passages,
+    real_names,
+    redact,
+)
+from compliance.redaction.memory import Memory
+from compliance.redaction.profile import parse_profile
+from compliance.redaction.subjects import learned, recalled
+from compliance.vault import RecordCipher
+
+DOUBTFUL_MARGIN = 0.1
+#: Words of real names that are kept of a person with very many records, as in `compliance.redaction.memory`.
+MAX_NAMES = 4_000
+
+# A profile as plain data: what crosses to other processes, over pipes like the texts.
+Plain = dict[str, Any]
+
+_detector: Detector | None = None
+_loaded: Plain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTexts:
+    """A record's texts, each with whether it is a label that stays as it is.
+
+    `subject` is a keyed digest. `seal_key` and `place` are there for a profile that seals originals: the key of the
+    person's originals, and what they are bound to.
+    """
+
+    subject: str
+    texts: tuple[tuple[str, bool], ...]
+    seal_key: bytes | None = None
+    place: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedTexts:
+    """One record's texts after redaction, with the findings and the likely privileged passages of each.
+
+    `originals` are the sealed ones: which text, which of its findings, and the ciphertext in base64.
+    """
+
+    texts: list[str]
+    findings: list[list[dict[str, Any]]]
+    is_doubtful: bool
+    privileged: list[list[dict[str, Any]]]
+    originals: list[tuple[int, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What all records of one person give away: the forms to look for again, and the words of real names."""
+
+    terms: dict[str, tuple[str, float]]
+    names: frozenset[str]
+
+
+def load_detector(profile: Plain) -> Detector:
+    """The detector of a profile, made once for as long as the profile stays the same."""
+    global _detector, _loaded
+    if _detector is None or _loaded != profile:
+        _detector, _loaded = Detector(parse_profile(profile)), profile
+    return _detector
+
+
+def learn_batch(profile: Plain, batch: Sequence[RecordTexts]) -> Known:
+    """What a part of one person's records gives away.
+
+    Raises:
+        RedactionError: a text cannot be examined.
+    """
+    detector = load_detector(profile)
+    texts = [text for record in batch for text, is_label in record.texts if not is_label]
+    found = [detector.detect(text) for text in texts]
+    return Known(learned(detector, texts, found).terms, frozenset().union(*map(real_names, found, texts)))
+
+
+def all_known(parts: Iterable[Known]) -> Known:
+    """What the parts of one person's records know together: as much as fits, the first of it."""
+    memory = Memory()
+    names: dict[str, None] = {}
+    for part in parts:
+        memory.add(part.terms)
+        names |= dict.fromkeys(sorted(part.names)[: MAX_NAMES - len(names)])
+    return Known(memory.terms, frozenset(names))
+
+
+def redact_batch(
+    profile: Plain, key: bytes, batch: Sequence[RecordTexts], known: Known | None = None
+) -> list[RedactedTexts]:
+    """Redacts records.
+
+    Args:
+        key: of surrogates, hashes and date shifts.
+        batch: all the records of some people; or, with `known`, some of one person's.
+        known: what all the records of that one person give away.
+
+    Raises:
+        RedactionError: a text cannot be examined; none of the batch counts then.
+    """
+    detector = load_detector(profile)
+    found = [[[] for _ in record.texts] for record in batch]
+    names = [frozenset[str]()] * len(batch)
+    for places in _places_by_person(batch):
+        texts = [batch[record].texts[slot][0] for record, slot in places]
+        if known is None:
+            examined = detect_subject(detector, texts)
+            own_names = frozenset[str]().union(*map(real_names, examined, texts))
+        else:
+            memory = Memory()
+            memory.add(known.terms)
+            examined = recalled(detector, texts, [detector.detect(text) for text in texts], memory)
+            own_names = known.names
+        for (record, slot), findings in zip(places, examined, strict=True):
+            found[record][slot] = findings
+            names[record] = own_names
+    return [
+        _redact_record(detector.profile, key, record, own, words)
+        for record, own, words in zip(batch, found, names, strict=True)
+    ]
+
+
+def _places_by_person(batch: Sequence[RecordTexts]) -> Iterable[list[tuple[int, int]]]:
+    """For each person the texts that are examined, as (which record, which text)."""
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, record in enumerate(batch):
+        examined = [(number, slot) for slot, (_, is_label) in enumerate(record.texts) if not is_label]
+        places.setdefault(record.subject, []).extend(examined)
+    return [each for each in places.values() if each]
+
+
+def _redact_record(
+    profile: Profile, key: bytes, record: RecordTexts, found: list[list[Finding]], names: frozenset[str]
+) -> RedactedTexts:
+    outcomes = [
+        redact(
+            text,
+            findings,
+            profile=profile,
+            key=key,
+            subject=record.subject,
+            names=names,
+            seal=_seal(record, slot) if profile.is_reversible else None,
+        )
+        for slot, ((text, _), findings) in enumerate(zip(record.texts, found, strict=True))
+    ]
+    findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
+    originals = [
+        (slot, number, str(finding.pop("sealed")))
+        for slot, each in enumerate(findings)
+        for number, finding in enumerate(each)
+        if "sealed" in finding
+    ]
+    is_doubtful = any(_is_close(finding, profile) for each in findings for finding in each)
+    privileged = [
+        [] if is_label else passages_of(privileged_passages(text, profile), own)
+        for (text, is_label), own in zip(record.texts, findings, strict=True)
+    ]
+    return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful, privileged, originals)
+
+
+def _seal(record: RecordTexts, slot: int) -> Seal:
+    assert record.seal_key is not None
+    cipher = RecordCipher(record.seal_key)
+    return lambda plain, finding: cipher.encrypt(plain, original_context(record.place, slot, finding.to_json()))
+
+
+def original_context(place: bytes, slot: int, finding: dict[str, Any]) -> bytes:
+    """Associated data that ties a sealed original to its record, its text and its span."""
+    return b"%b/original/%d/%d-%d/%b" % (place, slot, finding["start"], finding["end"], finding["type"].encode())
+
+
+def _is_close(finding: dict[str, Any], profile: Profile) -> bool:
+    """Whether a finding only just reached the threshold of its type."""
+    policy = profile.entities.get(finding["type"])
+    return bool(finding["score"] < (policy.threshold if policy else 0.5) + DOUBTFUL_MARGIN)
+
+
+def passages_of(passages: Iterable[Passage], findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Likely privileged passages as plain data, with where they stand in the redacted text.
+
+    A passage covers, in the redacted text too, all that it covered in the raw one.
+
+    Args:
+        findings: of the same text, in order, with both of their spans; one that a passage cuts into goes with it whole.
+
+    Example:
+        >>> found = [{"start": 0, "end": 11, "replacement_start": 0, "replacement_end": 8}]
+        >>> passages_of([Passage(4, 20, 0.9, ("marking.privileged",))], found)[0]["shown_start"]
+        0
+    """
+    return [
+        {
+            **passage.to_json(),
+            "shown_start": _shown(findings, passage.start, is_end=False),
+            "shown_end": _shown(findings, passage.end, is_end=True),
+        }
+        for passage in passages
+    ]
+
+
+def _shown(findings: Sequence[dict[str, Any]], position: int, *, is_end: bool) -> int:
+    shift = 0
+    for found in findings:
+        if not is_end and found["start"] <= position < found["end"]:
+            return int(found["replacement_start"])
+        if is_end and found["start"] < position <= found["end"]:
+            return int(found["replacement_end"])
+        if found["end"] <= position:
+            shift = found["replacement_end"] - found["end"]
+    return position + shift
