@@ -37,7 +37,7 @@ from compliance.redaction.places import is_about_a_case
 from compliance.redaction.profile import Profile
 from compliance.redaction.rules import ProfilePatterns, Rule, words
 from compliance.redaction.scan import RulePass
-from compliance.redaction.tagger import PUBLIC, kinds_of, process_tagger
+from compliance.redaction.tagger import kinds_of, process_tagger
 from compliance.redaction.view import make_view
 
 _CHARS_PER_SECOND = 5_000
@@ -118,8 +118,8 @@ class Detector:
         is_case = is_about_a_case(text)
         reads_context = self.profile.keep_public_bodies and is_case
         if self.profile.tagger:
-            tagged = list(self._tagged(text, is_case, deadline))
-            raw = without_public(raw, tagged) + [f for f in tagged if f.type != PUBLIC]
+            tagged, public = self._tagged(text, is_case, deadline)
+            raw = without_public(raw, public) + tagged
         judged = self._judge.keep(raw, text, reads_context=reads_context)
         kept = merge(judged, text, self._yielding)
         if reads_context:
@@ -131,24 +131,28 @@ class Detector:
                 kept = merge([*kept, *self._judge.keep(again, text)], text, self._yielding)
         return self._judge.finish(kept, text)
 
-    def _tagged(self, text: str, is_case: bool, deadline: float) -> Iterator[Finding]:
-        windows = passages(text)
+    def _tagged(self, text: str, is_case: bool, deadline: float) -> tuple[list[Finding], list[tuple[int, int]]]:
+        """What the tagger finds, and the words that it holds to be public."""
         is_elsewhere = self.profile.tagger_least_elsewhere and not is_case
         least = self.profile.tagger_least_elsewhere if is_elsewhere else self.profile.tagger_least
+        findings: list[Finding] = []
+        public: list[tuple[int, int]] = []
+        windows = passages(text)
         # A few windows at a time, so that the budget is looked at in between.
         for first in range(0, len(windows), 16):
             if time.monotonic() > deadline:
                 raise RedactionError("time budget spent in the tagger; the document is not redacted")
             part = windows[first : first + 16]
             found = process_tagger().find(
-                [text[s:e] for s, e in part],
+                [text[start:end] for start, end in part],
                 in_context=self.profile.keep_public_bodies,
                 least=least,
                 kinds=self._kinds,
             )
-            for (start, _), findings in zip(part, found, strict=True):
-                for f in findings:
-                    yield Finding(f.start + start, f.end + start, f.type, f.score, f.rule)
+            for (start, _), tagged in zip(part, found, strict=True):
+                findings += [Finding(f.start + start, f.end + start, f.type, f.score, f.rule) for f in tagged.findings]
+                public += [(begin + start, end + start) for begin, end in tagged.public]
+        return findings, public
 
     @staticmethod
     def _completed(findings: list[Finding], text: str) -> list[Finding]:

@@ -30,7 +30,6 @@ from compliance.redaction.profile import Profile
 from compliance.redaction.public_codes import is_public_code
 from compliance.redaction.quantities import spelled_number
 from compliance.redaction.rules import words
-from compliance.redaction.tagger import PUBLIC
 from compliance.redaction.vocabulary import is_word
 from compliance.redaction.written_dates import year_of
 
@@ -244,20 +243,19 @@ _BY_FORM = frozenset(
 )  # fmt: skip
 
 
-def without_public(findings: Sequence[Finding], tagged: Sequence[Finding]) -> list[Finding]:
+def without_public(findings: Sequence[Finding], public: Sequence[tuple[int, int]]) -> list[Finding]:
     """Drop what was found by its form alone where the tagger holds most of its words to be public.
 
     Args:
         findings: of the rules.
-        tagged: of the tagger, with its ``PUBLIC`` words.
+        public: start and end of each word that the tagger holds to be public, sorted.
     """
-    public = sorted(f for f in tagged if f.type == PUBLIC)
-    starts = [f.start for f in public]
     kept = []
     for finding in findings:
-        if finding.rule in _BY_FORM:
-            inside = public[bisect_left(starts, finding.start) : bisect_left(starts, finding.end)]
-            if 2 * sum(f.end - f.start for f in inside) > finding.end - finding.start:
+        if public and finding.rule in _BY_FORM:
+            first = bisect_left(public, (finding.start, 0))
+            inside = public[first : bisect_left(public, (finding.end, 0))]
+            if 2 * sum(end - start for start, end in inside) > finding.end - finding.start:
                 continue
         kept.append(finding)
     return kept

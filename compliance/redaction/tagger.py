@@ -6,7 +6,8 @@ Does not: decide what is masked; it reports pieces with a probability, and the p
 The weights in ``model/`` are ours (see ``model/CARD.md``); ``python -m trainers.tagger`` makes them anew.
 
 Example:
-    >>> [piece.type for piece in Tagger().find(["I am Priya Raman."], in_context=False, least={"default": 0.5})[0]]
+    >>> (passage,) = Tagger().find(["I am Priya Raman."], in_context=False, least={"default": 0.5})
+    >>> [found.type for found in passage.findings]
     ['PERSON']
 """
 
@@ -26,7 +27,7 @@ from compliance.redaction.errors import RedactionError
 from compliance.redaction.finding import Finding
 from compliance.redaction.gazetteers import phrases, word_set
 from compliance.redaction.kinds import KINDS
-from compliance.redaction.pieces import piece_shapes, word_starts
+from compliance.redaction.pieces import Cut, Cutter
 
 SHIPPED = Path(__file__).with_name("model")
 _MAX_PIECES = 512
@@ -35,8 +36,6 @@ _BATCH_PIECES = 384
 _NEIGHBOUR = 0.4
 # A word is public where it stands if it is this unlikely that it has to be masked.
 _PUBLIC_MOST = 0.05
-PUBLIC = "PUBLIC"
-"""Type of the words that need no masking in their context, whatever their form; never an entity type."""
 _SMALL = frozenset(
     ["of", "the", "and", "in", "at", "by", "to", "for", "on", "a", "an", "with", "from", "as", "or", *",.;:)’'"]
 )
@@ -69,14 +68,17 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """One word of a passage: its place, its likeliest kind, the probability that it is an identifier to be masked."""
+class Tagged:
+    """What was found in a passage.
 
-    start: int
-    end: int
-    kind: int
-    score: float
-    is_public: bool
+    Attributes:
+        findings: labelled runs of words.
+        public: start and end of each word that needs no masking where it stands, whatever its form; only told
+            in context.
+    """
+
+    findings: list[Finding]
+    public: list[tuple[int, int]]
 
 
 class Tagger:
@@ -106,121 +108,134 @@ class Tagger:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
-            self._tokenizer: Any = Tokenizer.from_str(parts["tokenizer.json"].decode())
-            self._tokenizer.no_padding()
-            self._tokenizer.no_truncation()
+            tokenizer: Any = Tokenizer.from_str(parts["tokenizer.json"].decode())
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            self._cutter = Cutter(tokenizer)
             self._session: Any = onnxruntime.InferenceSession(parts["tagger.onnx"], options, ["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - two libraries raise what they like; all of it means "no tagger"
             raise RedactionError(f"the tagger does not load ({type(error).__name__})") from None
 
     def find(
         self, passages: Sequence[str], *, in_context: bool, least: Mapping[str, float], kinds: Collection[str] = KINDS
-    ) -> list[list[Finding]]:
+    ) -> list[Tagged]:
         """Label passages.
 
         Args:
-            passages: folded text, each at most ``passages.MAX_CHARS`` characters.
+            passages: folded text, each of a few thousand characters at most.
             in_context: count only what singles somebody out where it stands (a party's employer, not the court);
                 otherwise whatever is of the kind.
             least: least probability of a span, in (0, 1), for each kind, and as ``default`` for the others.
             kinds: those of ``KINDS`` that count.
 
         Returns:
-            For each passage the labelled runs, offsets in that passage; ``least`` scores 0.5, certainty 1. With
-            ``in_context`` also the words that are ``PUBLIC``.
+            For each passage what was found, offsets in that passage; ``least`` scores 0.5, certainty 1.
 
         Raises:
-            RedactionError: a passage is too long, or the model fails.
+            RedactionError: the model fails.
         """
-        results: list[list[Finding]] = [[] for _ in passages]
-        counted = np.array([kind in kinds for kind in KINDS], np.float32)
-        leasts = [least.get(kind, least["default"]) for kind in KINDS]
-        encodings = self._tokenizer.encode_batch(list(passages))
-        order = sorted(range(len(passages)), key=lambda i: len(encodings[i].ids))
-        for batch in _batches(order, [len(e.ids) for e in encodings]):
-            if len(encodings[batch[-1]].ids) > _MAX_PIECES:
+        counted = None if len(kinds) == len(KINDS) else np.array([kind in kinds for kind in KINDS], np.float32)
+        leasts = np.array([least.get(kind, least["default"]) for kind in KINDS], np.float32)
+        cuts = [self._cutter.cut(passage) for passage in passages]
+        results = [Tagged([], [])] * len(passages)
+        order = sorted(range(len(cuts)), key=lambda i: len(cuts[i].ids))
+        for batch in _batches(order, [len(cut.ids) for cut in cuts]):
+            if len(cuts[batch[-1]].ids) > _MAX_PIECES:
                 raise RedactionError(f"a passage of {len(passages[batch[-1]])} characters is too long for the tagger")
-            probabilities = self._run([passages[i] for i in batch], [encodings[i] for i in batch])
-            for index, rows in zip(batch, probabilities, strict=True):
-                words = _words(encodings[index], rows, counted, in_context)
-                results[index] = list(_runs(words, passages[index], leasts))
+            for index, probabilities in zip(batch, self._run([cuts[i] for i in batch]), strict=True):
+                # Outputs are: no identifier, then for each kind "keep" and "mask"; see trainers.tagger.labels.
+                pairs = probabilities[:, 1:].reshape(len(probabilities), len(KINDS), 2)
+                results[index] = _tagged(passages[index], cuts[index], pairs, in_context, leasts, counted)
         return results
 
-    def _run(self, passages: list[str], encodings: list[Any]) -> Array:
-        """Probabilities (B, T, labels) for a padded batch."""
-        shape = (len(encodings), max(len(e.ids) for e in encodings))
-        ids, mask, shapes = (np.zeros(shape, np.int64) for _ in range(3))
-        for row, (passage, encoding) in enumerate(zip(passages, encodings, strict=True)):
-            count = len(encoding.ids)
-            ids[row, :count], mask[row, :count] = encoding.ids, 1
-            shapes[row, :count] = piece_shapes(passage, encoding.word_ids, encoding.offsets)
+    def _run(self, cuts: list[Cut]) -> Iterator[Array]:
+        """For each cut the probabilities for its words, (words, labels)."""
+        if len(cuts) == 1:
+            ids, shapes = np.array([cuts[0].ids]), np.array([cuts[0].shapes])
+            mask = np.ones_like(ids)
+        else:
+            ids, mask, shapes = (np.zeros((len(cuts), max(len(cut.ids) for cut in cuts)), np.int64) for _ in range(3))
+            for row, cut in enumerate(cuts):
+                count = len(cut.ids)
+                ids[row, :count], mask[row, :count], shapes[row, :count] = cut.ids, 1, cut.shapes
         try:
             logits = self._session.run(None, {"ids": ids, "mask": mask, "shapes": shapes})[0]
         except Exception as error:  # noqa: BLE001 - a failed pass must never look like an empty result
             raise RedactionError(f"the tagger failed ({type(error).__name__}); the document is not redacted") from None
         if not np.isfinite(logits).all():
             raise RedactionError("the tagger returned numbers that are not finite; the document is not redacted")
-        powers: Array = np.exp(logits - logits.max(-1, keepdims=True))
-        powers /= powers.sum(-1, keepdims=True)
-        return powers
+        for row, cut in enumerate(cuts):
+            words = logits[row][cut.firsts]
+            powers: Array = np.exp(words - words.max(-1, keepdims=True))
+            powers /= powers.sum(-1, keepdims=True)
+            yield powers
 
 
-def _words(encoding: Any, probabilities: Array, counted: Array, in_context: bool) -> list[_Word]:
-    """The words of a passage with what the network says of each (of its first piece)."""
-    first = np.flatnonzero(word_starts(encoding.word_ids))
-    # Outputs are: no identifier, then for each kind "keep" and "mask"; see trainers.tagger.labels.
-    pairs = probabilities[first, 1:].reshape(len(first), len(KINDS), 2)
-    weights = (pairs[:, :, 1] if in_context else pairs.sum(-1)) * counted
+def _tagged(passage: str, cut: Cut, pairs: Array, in_context: bool, leasts: Array, counted: Array | None) -> Tagged:
+    """What the probabilities (words, kinds, keep or mask) make of a passage."""
+    if not cut.firsts:
+        return Tagged([], [])
+    masks = pairs[:, :, 1]
+    weights = masks if in_context else pairs.sum(-1)
+    if counted is not None:
+        weights = weights * counted
     kinds, scores = weights.argmax(-1), weights.sum(-1)
-    public = pairs[:, :, 1].sum(-1) < _PUBLIC_MOST
-    ends = [*(first[1:] - 1), len(encoding.word_ids) - 2]
-    offsets = encoding.offsets
-    return [
-        _Word(offsets[begin][0], offsets[end][1], int(kind), float(score), in_context and bool(is_public))
-        for begin, end, kind, score, is_public in zip(first, ends, kinds, scores, public, strict=True)
+    wanted = leasts[kinds]
+    candidates = np.flatnonzero(scores >= _NEIGHBOUR * wanted).tolist()
+    taken = _taken(candidates, kinds, scores >= wanted) if candidates else []
+    findings = [
+        finding
+        for run in _runs(taken, kinds, cut, passage)
+        if (finding := _finding(run, KINDS[kinds[run[0]]], scores, float(wanted[run[0]]), cut, passage)) is not None
     ]
+    public: list[tuple[int, int]] = []
+    if in_context:
+        is_public = masks.sum(-1) < _PUBLIC_MOST
+        is_public[taken] = False
+        public = [(cut.starts[index], cut.ends[index]) for index in np.flatnonzero(is_public).tolist()]
+    return Tagged(findings, public)
 
 
-def _runs(words: list[_Word], passage: str, leasts: list[float]) -> Iterator[Finding]:
-    """Spans of neighbouring words of one kind, each begun by a word that reaches what its kind asks for."""
-    taken = [word.score >= leasts[word.kind] for word in words]
-    for step in (1, -1):
-        order = range(len(words)) if step == 1 else range(len(words) - 1, -1, -1)
+def _taken(candidates: list[int], kinds: Array, is_sure: Array) -> list[int]:
+    """Words that reach what their kind asks for, and their neighbours of the same kind that come near it; sorted."""
+    taken = {index for index in candidates if is_sure[index]}
+    for step, order in ((1, candidates), (-1, candidates[::-1])):
         for index in order:
-            before = index - step
-            if taken[index] or not (0 <= before < len(words) and taken[before]):
-                continue
-            word = words[index]
-            taken[index] = word.kind == words[before].kind and word.score >= _NEIGHBOUR * leasts[word.kind]
-    run: list[_Word] = []
-    for word, is_taken in zip(words, taken, strict=True):
-        if word.is_public and not is_taken:
-            yield Finding(word.start, word.end, PUBLIC, 1.0, "tagger.public")
-        joins = bool(run) and word.kind == run[-1].kind and not passage[run[-1].end : word.start].strip(_JOINED)
-        if run and not (is_taken and joins):
-            yield from _finding(run, passage, leasts[run[0].kind])
+            if index not in taken and index - step in taken and kinds[index] == kinds[index - step]:
+                taken.add(index)
+    return sorted(taken)
+
+
+def _runs(taken: list[int], kinds: Array, cut: Cut, passage: str) -> Iterator[list[int]]:
+    """Neighbouring words of one kind with nothing but blanks and joining marks between them."""
+    run: list[int] = []
+    for index in taken:
+        if run and not (
+            index == run[-1] + 1
+            and kinds[index] == kinds[run[-1]]
+            and not passage[cut.ends[run[-1]] : cut.starts[index]].strip(_JOINED)
+        ):
+            yield run
             run = []
-        if is_taken:
-            run.append(word)
+        run.append(index)
     if run:
-        yield from _finding(run, passage, leasts[run[0].kind])
+        yield run
 
 
-def _finding(run: list[_Word], passage: str, least: float) -> Iterator[Finding]:
+def _finding(run: list[int], kind: str, scores: Array, least: float, cut: Cut, passage: str) -> Finding | None:
     """One finding for a run, without the small words at its edges; none if nothing else is in it."""
-    words = [passage[word.start : word.end].lower() in _SMALL for word in run]
-    if all(words):
-        return
-    run = run[words.index(False) : len(words) - words[::-1].index(False)]
-    kind = KINDS[run[0].kind]
-    start, end = run[0].start, run[-1].end
+    small = [passage[cut.starts[index] : cut.ends[index]].lower() in _SMALL for index in run]
+    if all(small):
+        return None
+    run = run[small.index(False) : len(small) - small[::-1].index(False)]
+    start, end = cut.starts[run[0]], cut.ends[run[-1]]
     value = passage[start:end]
     name = _demographic(value) if kind == "DEMOGRAPHIC" else _TYPES[kind]
     if kind == "ADDRESS" and not any(map(str.isalpha, value)):
         name = "ZIP"
-    surest = max(word.score for word in run)
+    surest = float(max(scores[index] for index in run))
     score = min(0.5 + 0.5 * (surest - least) / (1 - least), _CEILING.get(name, 0.85))
-    yield Finding(start, end, name, score, f"tagger.{kind.lower()}")
+    return Finding(start, end, name, score, f"tagger.{kind.lower()}")
 
 
 def kinds_of(types: Collection[str]) -> frozenset[str]:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from compliance.redaction.errors import RedactionError
 from compliance.redaction.kinds import word_shape
-from compliance.redaction.tagger import PUBLIC, Tagger
+from compliance.redaction.pieces import Cutter
+from compliance.redaction.tagger import Tagger
 from trainers.tagger.documents import Document
 from trainers.tagger.encoding import IGNORED, encode
 from trainers.tagger.export import onnx_model, write_folder
@@ -54,6 +55,16 @@ def test_labels_stand_on_the_first_piece_of_each_word_and_nowhere_else(tokenizer
     (passage,) = encode(document, tokenizer)
     assert [label for label in passage.labels if label != IGNORED] == [0, LABEL_INDEX["PERSON_MASK"]]
     assert passage.labels[-2] == IGNORED
+
+
+def test_training_and_use_cut_the_same_pieces_and_see_the_same_shapes(tokenizer: Any) -> None:
+    text = "Mr O’Neill-Yıldırım PAID £5,000 to iPad B12 (§ 4) in Łódź."
+    (passage,) = encode(Document(text, (), "t"), tokenizer)
+    cut = Cutter(tokenizer).cut(text)
+    assert passage.ids.tolist() == cut.ids
+    assert passage.shapes.tolist() == cut.shapes
+    assert np.flatnonzero(passage.is_first).tolist() == cut.firsts
+    assert passage.starts[passage.is_first].tolist() == cut.starts
 
 
 @pytest.mark.parametrize(
@@ -101,9 +112,9 @@ def test_the_runtime_reads_what_was_exported(trained: tuple[Network, list[str]],
     write_folder(trained[0], tmp_path)
     text = "The nurse saw Di Marsh in the clinic."
     (found,) = Tagger(tmp_path).find([text], in_context=True, least={"default": 0.5})
-    (person,) = (f for f in found if f.type != PUBLIC)
+    (person,) = found.findings
     assert (person.start, person.end, person.type, person.rule) == (14, 22, "PERSON", "tagger.person")
-    assert {text[f.start : f.end] for f in found if f.type == PUBLIC} == {
+    assert {text[start:end] for start, end in found.public} == {
         "The",
         "nurse",
         "saw",
