@@ -57,7 +57,10 @@ _CONTRACT_ROLES = frozenset(
         "buyer", "seller", "purchaser", "party", "parties", "licensor", "licensee", "contractor", "supplier", "client",
         "customer", "consultant", "participant", "provider", "bidder", "employee", "employer", "landlord", "tenant",
         "lender", "borrower", "purpose", "agreement", "assignment", "confidentiality", "information", "nondisclosure",
-        "non-disclosure", "software", "project", "services", "proprietary", "confidential",
+        "non-disclosure", "software", "project", "services", "proprietary", "confidential", "dealer", "distributor",
+        "franchisor", "franchisee", "manufacturer", "developer", "sponsor", "guarantor", "lessor", "lessee", "assignor",
+        "assignee", "transferor", "transferee", "insurer", "investor", "affiliate", "affiliates", "subsidiary",
+        "subsidiaries", "product", "products", "pages", "co-branded", "spinco", "remainco", "newco", "holdco",
     ]
 )  # fmt: skip
 # Types whose rules see their own surroundings; a code is never taken for one of them.

@@ -100,7 +100,10 @@ class Cutter:
     def _cut_as_a_whole(self, text: str) -> Cut:
         encoding = self._tokenizer.encode(text)
         word_ids = encoding.word_ids
-        firsts, starts, ends, shapes = [], [], [], [_EDGE] * len(word_ids)
+        firsts: list[int] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        shapes = [_EDGE] * len(word_ids)
         before = None
         for place, (word, (start, end)) in enumerate(zip(word_ids, encoding.offsets, strict=True)):
             if word is None:

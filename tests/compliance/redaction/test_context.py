@@ -60,6 +60,7 @@ def test_a_spoken_date_is_generalised_to_its_year() -> None:
 
 def test_legal_keeps_the_roles_of_a_contract(found: Found) -> None:
     assert found("legal", "The Receiving Party shall return it to the Owner; RECIPIENT agrees.") == {}
+    assert found("legal", "Dealer shall notify Franchisor under this Agreement, and SpinCo pays Distributor.") == {}
 
 
 @pytest.mark.parametrize("name", ["Mr A. Demetriades", "Ms A. Tekeli"])
