@@ -83,6 +83,7 @@ class Rooms:
             "redaction": waiting.redaction.pk,
             "ordinal": 1,
             "form": "tensorboard",
+            "part": "held_out",
         }
 
     def token(self, user: User, *scopes: str) -> str:

@@ -1,6 +1,13 @@
 """Waiting for queued work at a terminal, with a worker of our own where no supervisor runs.
 
-Guarantees that the helper processes are gone when the block ends. Queued work that is not finished stays queued.
+Guarantees that the helper processes are gone when the block ends, and that a supervisor which stops meanwhile is
+noticed: helpers then carry the work on. Queued work that is not finished stays queued.
+
+Example:
+    with working() as helpers:
+        while not is_done():
+            for told in watch(helpers):
+                print(told)
 """
 
 import fcntl
@@ -25,9 +32,21 @@ def is_supervised() -> bool:
     return False
 
 
+def watch(helpers: list[Child]) -> list[str]:
+    """Starts helpers that died again, and, once no supervisor runs any more, the first ones. Says what it did."""
+    if helpers:
+        return [told for helper in helpers if (told := helper.watch())]
+    if is_supervised():
+        return []
+    helpers += background_children()
+    for helper in helpers:
+        helper.start()
+    return ["Steward was stopped meanwhile; this command carries the work on."]
+
+
 @contextmanager
 def working() -> Iterator[list[Child]]:
-    """Sees to it that a worker and a sealer run inside the block; yields those started for it."""
+    """Sees to it that a worker and a sealer run inside the block; yields those started for it, a list for `watch`."""
     helpers = [] if is_supervised() else background_children()
     for helper in helpers:
         helper.start()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from steward.operations.children import Child
+from steward.operations.following import watch
 
 Bar = Callable[[int, int, str], None]
 
@@ -43,7 +44,6 @@ class Told:
             yield update
 
     def check_helpers(self) -> None:
-        """Starts a helper process again that died."""
-        for helper in self._helpers:
-            if told := helper.watch():
-                self.console.print(f"[yellow]{told}[/yellow]")
+        """Sees to it that the queued work goes on: starts again what died, or takes over from a stopped supervisor."""
+        for told in watch(self._helpers):
+            self.console.print(f"[yellow]{told}[/yellow]")

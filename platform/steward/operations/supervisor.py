@@ -36,6 +36,8 @@ from steward.operations.children import Child
 LOOK_EVERY_SECONDS = 0.2
 LOOK_AT_DATABASE_EVERY_SECONDS = 2.0
 WEB_READY_SECONDS = 60.0
+LOCK_TRIES = 5
+LOCK_PAUSE_SECONDS = 0.05
 
 
 class CannotStart(Exception):
@@ -175,11 +177,9 @@ class Supervisor:
 def background_children() -> list[Child]:
     """The sealer and the worker, not started: all that is needed to carry out queued work without serving anything."""
     manage = [sys.executable, str(settings.ROOT / "manage.py")]
-    worker = [*manage, "procrastinate", "worker", "--concurrency", str(settings.STEWARD_WORKER_JOBS)]
-    worker += ["--shutdown-graceful-timeout", "15"]
     return [
         Child("sealer", [*manage, "seal", "--watch"], _environment(), grace_seconds=10),
-        Child("worker", worker, _environment(), grace_seconds=25),
+        Child("worker", [*manage, "work"], _environment(), grace_seconds=25),
     ]
 
 
@@ -260,19 +260,29 @@ def _only_supervisor(base_url: str) -> Iterator[IO[str]]:
     """
     with open(settings.STEWARD_HOME / "supervisor.lock", "a+") as note:
         os.chmod(note.name, 0o600)
-        try:
-            fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(note):
             running = read_note()
             raise CannotStart(
                 f"Steward already runs in {settings.STEWARD_HOME} (process {running.get('pid', 'unknown')}, "
                 f"{running.get('address', 'address unknown')}). "
                 "Stop it first, or choose another home with STEWARD_HOME."
-            ) from None
+            )
         try:
             yield note
         finally:
             note.truncate(0)
+
+
+def _locked(note: IO[str]) -> bool:
+    """Take the lock; a command that only looks whether it is held holds it itself for a moment."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return True
+    return False
 
 
 def _write_note(note: IO[str], base_url: str, children: list[Child]) -> None:

@@ -18,6 +18,7 @@ from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, VersionState
 from steward.runs.models import FineTune, ModelVersion, RunState
 from steward.runs.recipes import merged_recipe
+from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.signals import model_version_made
 from steward.runs.specs import build_spec, output_context, run_folder, write_spec
@@ -203,7 +204,8 @@ def finish_fine_tune(*, actor: Actor, fine_tune: FineTune, finished: RunFinished
         commitment=bytes.fromhex(finished.commitment),
         sealed_sha256=finished.sealed_digest,
     )
-    adapter.save(force_insert=True)
+    for output in (adapter, *sealed_outputs(locked)):
+        output.save(force_insert=True)
     model_version = ModelVersion(
         workspace=locked.workspace, fine_tune=locked, adapter=adapter, adapter_digest=finished.adapter_digest
     )

@@ -19,6 +19,7 @@ from steward.runs import actions
 from steward.runs.curves import QUANTITIES
 from steward.runs.models import FineTune, Measurement, RunState
 from steward.runs.processes import ask_to_stop, collect, is_alive, key_line, start_trainer
+from steward.runs.sealed_outputs import facts_of, part_of
 from steward.runs.specs import discard_checkpoint, run_folder
 from steward.trainer_process import trainer_command
 from steward.vault.keys import open_key
@@ -201,6 +202,8 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
             measurements["validation", event.step] = Measurement(
                 fine_tune=fine_tune, attempt=fine_tune.attempt, split="validation", step=event.step, loss=event.loss
             )
+        case events.RecordsMeasured():
+            fine_tune.facts[part_of(event)] = facts_of(event)
         case _:
             pass  # the other events end the run (see `_finish`) or tell of checkpoints, which resuming finds itself
 

@@ -330,7 +330,7 @@ def test_the_description_is_whole_and_valid(rooms: Any, capsys: pytest.CaptureFi
     validate_schema(schema)
     assert schema["openapi"].startswith("3.1")
     operations = [op for path in schema["paths"].values() for op in path.values()]
-    assert len({op["operationId"] for op in operations}) == len(operations) == 51
+    assert len({op["operationId"] for op in operations}) == len(operations) == 52
     assert all("default" in op["responses"] and op["tags"] and op["description"] for op in operations)
     assert schema["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
 

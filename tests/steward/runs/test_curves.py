@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from steward.runs import following
 from steward.runs.curves import QUANTITIES, curves_of
 from steward.runs.downloads import FORMS, measurements_file
 from steward.runs.models import FineTune, Measurement
-from steward.runs.specs import run_folder
 from steward.runs.tensorboard_file import event_file
 from tests.steward.house import House, visits
-from trainers.events import TrainStep, encode
+from tests.steward.runs.paper import say
+from trainers.events import TrainStep
 
 START = datetime(2026, 5, 7, 10, tzinfo=UTC)
 
@@ -71,22 +70,15 @@ def test_only_what_came_since_is_asked_for_again(fine_tune: FineTune) -> None:
     assert curves_of(fine_tune, after=60) == {"train": {}, "validation": {}}
 
 
-def say(fine_tune: FineTune, *steps: tuple[int, float]) -> None:
-    """What a trainer would say, put where it would say it."""
-    folder = run_folder(fine_tune)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "events.jsonl", "a") as file:
-        for step, loss in steps:
-            said = TrainStep(str(fine_tune.pk), step, 9, 0.5, step, loss, 1e-3, 1.0, 50.0, 1 << 20, 3.0, 61.0, 250.5)
-            file.write(encode(said) + "\n")
-    following._apply_new_events(fine_tune)
+def step(fine_tune: FineTune, number: int, loss: float) -> TrainStep:
+    return TrainStep(str(fine_tune.pk), number, 9, 0.5, number, loss, 1e-3, 1.0, 50.0, 1 << 20, 3.0, 61.0, 250.5)
 
 
 def test_a_step_repeated_after_a_resume_replaces_its_point_and_is_told_to_whoever_watches(fine_tune: FineTune) -> None:
-    say(fine_tune, (1, 3.0), (2, 2.0), (3, 1.0))
+    say(fine_tune, step(fine_tune, 1, 3.0), step(fine_tune, 2, 2.0), step(fine_tune, 3, 1.0))
     seen = fine_tune.event_offset
     fine_tune.attempt = 2
-    say(fine_tune, (2, 2.5))
+    say(fine_tune, step(fine_tune, 2, 2.5))
     assert curves_of(fine_tune)["train"]["loss"] == [[1, 3.0], [2, 2.5], [3, 1.0]]
     assert curves_of(fine_tune, after=seen)["train"]["loss"] == [[2, 2.5]]
     assert curves_of(fine_tune)["train"]["power_watts"] == [[1, 250.5], [2, 250.5], [3, 250.5]]

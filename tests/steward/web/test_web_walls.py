@@ -13,7 +13,14 @@ from steward.web.urls import _workspace
 from tests.steward.house import House, visits
 
 PATHS = [pattern.name for pattern in _workspace]
-ARGUMENTS = {"form": "csv", "ordinal": 1, "index": 0, "item": uuid.UUID(int=1), "span": uuid.UUID(int=1)}
+ARGUMENTS = {
+    "form": "csv",
+    "part": "held_out",
+    "ordinal": 1,
+    "index": 0,
+    "item": uuid.UUID(int=1),
+    "span": uuid.UUID(int=1),
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""What a trainer leaves sealed beside the adapter: losses record by record.
+
+Guarantees that a file is opened only with the commitment and the context that the trainer's event named, in a stream.
+The texts that stand in such files are never handed on: a person who was shredded since is still in them, so whoever
+shows a record reads it anew. Callers are actions.
+
+Example:
+    >>> next(record_losses(fine_tune, "held_out"))
+    RecordLoss(record_id='17', loss=3.25, units=12, first_loss=None)
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from steward.runs.models import FineTune
+from steward.runs.specs import output_context, run_folder
+from steward.vault.models import SealedObject
+from steward.vault.objects import open_object
+from trainers import events
+
+# By part, the word of the vault's context that the trainer seals it with, and what people call it.
+PARTS = {"held_out": ("held-out", "Held-out records")}
+_FACTS = ("file", "records", "worst", "median", "best", "digest", "sealed_digest", "commitment")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLoss:
+    """One record: its ordinal in the version as text, its mean loss in nats a unit (a supervised token, a pair, …).
+
+    `first_loss` is that of the first pass, where the file has it.
+    """
+
+    record_id: str
+    loss: float
+    units: int
+    first_loss: float | None
+
+
+def part_of(event: events.Event) -> str | None:
+    """Which part an event announces, if any."""
+    return "held_out" if isinstance(event, events.RecordsMeasured) else None
+
+
+def facts_of(event: events.Event) -> dict[str, Any]:
+    """What a run keeps of such an event: counts, losses and digests."""
+    return {name: getattr(event, name) for name in _FACTS}
+
+
+def sealed_output(fine_tune: FineTune, part: str) -> SealedObject | None:
+    """The file as an object of the vault, not saved; None where the trainer left none."""
+    facts = fine_tune.facts.get(part)
+    if facts is None or fine_tune.output_key is None:
+        return None
+    return SealedObject(
+        workspace=fine_tune.workspace,
+        key=fine_tune.output_key,
+        kind=PARTS[part][0],
+        bound_to=output_context(fine_tune)["object"],
+        path=str((run_folder(fine_tune) / facts["file"]).relative_to(settings.STEWARD_HOME)),
+        plain_bytes=0,
+        commitment=bytes.fromhex(facts["commitment"]),
+        sealed_sha256=facts["sealed_digest"],
+    )
+
+
+def sealed_outputs(fine_tune: FineTune) -> list[SealedObject]:
+    """All of them, to be kept with the run that succeeded."""
+    found = [sealed_output(fine_tune, part) for part in PARTS]
+    return [sealed for sealed in found if sealed is not None]
+
+
+def record_losses(fine_tune: FineTune, part: str) -> Iterator[RecordLoss]:
+    """The records of a part, worst first.
+
+    Raises:
+        VaultError, OSError: the file is not what the trainer wrote, or is gone.
+    """
+    sealed = sealed_output(fine_tune, part)
+    if sealed is None:
+        return
+    with open_object(sealed) as file:
+        for line in file:
+            row = json.loads(line)
+            loss = row["loss"] if "loss" in row else row["last"]
+            yield RecordLoss(row["id"], loss, row["units"], row.get("first"))
