@@ -1,7 +1,11 @@
 """The state of a run between two steps, sealed, so that going on equals never having stopped.
 
-Guarantees: adapter, both moments, best adapter, random state and counters travel as safetensors and JSON inside one
-vault object, written atomically; a checkpoint of another spec is refused. Does not: pickle anything, ever.
+``checkpoint.sealed`` is the last one. Where more are to be kept, ``checkpoint-00000012.sealed`` is that after step 12.
+
+Guarantees: adapter, both moments, average, best adapter, losses of training records, random state and counters travel
+as safetensors and JSON inside one vault object, written atomically; a checkpoint of another spec is refused; older ones
+are removed only once a newer one is whole.
+Does not: pickle anything, ever.
 
 Example:
     >>> save_checkpoint(out, state, tensors, identity(spec), keys.output_key, context)
@@ -11,6 +15,8 @@ Example:
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,16 +30,21 @@ from trainers.sealed import CHECKPOINT_FILE, read_sealed, write_sealed
 
 SCHEMA = "steward.checkpoint/1"
 HEADER_FILE = "checkpoint.json"
+_KEPT = re.compile(r"checkpoint-[0-9]{8,}\.sealed")
 
 
 @dataclass
 class State:
-    """Counters of a run. ``stale`` counts evaluations without a better loss, ``skipped`` updates left out in a row."""
+    """Counters of a run. ``stale`` counts evaluations without a better state, ``skipped`` updates left out in a row.
+
+    ``best_loss`` is that of the best state, ``best_score`` its score where the best is chosen by a metric.
+    """
 
     step: int = 0
     tokens: int = 0
     flops: int = 0
     best_loss: float = float("inf")
+    best_score: float | None = None
     best_step: int = 0
     stale: int = 0
     skipped: int = 0
@@ -44,6 +55,57 @@ class State:
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run can go on from here."""
     return (folder / CHECKPOINT_FILE).is_file()
+
+
+def kept_steps(folder: Path) -> list[int]:
+    """Steps whose states were kept beside the last one, in their order."""
+    names = (each.name for each in folder.glob("checkpoint-*.sealed"))
+    return sorted(int(name[len("checkpoint-") : -len(".sealed")]) for name in names if _KEPT.fullmatch(name))
+
+
+def _kept_file(folder: Path, step: int) -> Path:
+    return folder / f"checkpoint-{step:08d}.sealed"
+
+
+def keep_checkpoint(folder: Path, step: int, best_step: int, most: int) -> None:
+    """Keeps the checkpoint just written under its step, and of the older ones the last ``most`` and the best.
+
+    The kept file is the same one by a second name, so it costs no room and no time.
+
+    Raises:
+        TrainerError: ``output.unusable``, also where the file system has no second names.
+    """
+    target = _kept_file(folder, step)
+    staged = target.with_suffix(".partial")
+    try:
+        staged.unlink(missing_ok=True)
+        os.link(folder / CHECKPOINT_FILE, staged)
+        staged.replace(target)
+        steps = kept_steps(folder)
+        for each in set(steps) - set(steps[-most:]) - {best_step}:
+            _kept_file(folder, each).unlink()
+    except OSError as fault:
+        raise TrainerError(
+            "output.unusable", f"{target}: {fault.strerror}", "give another folder, or set keep_checkpoints to 1"
+        ) from None
+
+
+def go_back(folder: Path, step: int) -> None:
+    """Makes a kept state the last one again; what came after it is removed.
+
+    Raises:
+        TrainerError: ``checkpoint.missing``, naming the steps that were kept.
+    """
+    steps = kept_steps(folder)
+    if step not in steps:
+        known = ", ".join(map(str, steps)) or "none"
+        raise TrainerError("checkpoint.missing", f"no state after step {step} in {folder}", f"kept are: {known}")
+    staged = folder / f"{CHECKPOINT_FILE}.partial"
+    staged.unlink(missing_ok=True)
+    os.link(_kept_file(folder, step), staged)
+    staged.replace(folder / CHECKPOINT_FILE)
+    for each in steps[steps.index(step) + 1 :]:
+        _kept_file(folder, each).unlink()
 
 
 def save_checkpoint(

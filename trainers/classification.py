@@ -38,11 +38,16 @@ class Classification:
         """(sequences, labels) fp32."""
         return forward.hidden(batch).float() @ self._head.weight.float().T
 
-    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
-        """Adds the gradients of ``share`` times the summed loss; returns the sum in nats."""
-        total = torch.nn.functional.cross_entropy(self.logits(forward, batch), batch.targets, reduction="sum")
-        (total * share).backward()  # type: ignore[no-untyped-call]
-        return float(total.detach())
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
+        """Adds the gradients of ``share`` times the summed loss; returns each record's loss in nats, (records,)."""
+        losses = torch.nn.functional.cross_entropy(self.logits(forward, batch), batch.targets, reduction="none")
+        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def said(self, forward: Forward, batch: MicroBatch) -> list[int]:
+        """The number of the likeliest label of each sequence."""
+        numbers: list[int] = self.logits(forward, batch).argmax(-1).tolist()
+        return numbers
 
     @torch.no_grad()
     def measure(self, forward: Forward, batch: MicroBatch) -> float:

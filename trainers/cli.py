@@ -16,8 +16,18 @@ import traceback
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from trainers.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_FAULT, EXIT_MEMORY, EXIT_REFUSED, Cancelled, TrainerError
-from trainers.events import Event, ModelPrepared, RunCancelled, RunFailed
+from trainers.errors import (
+    EXIT_CANCELLED,
+    EXIT_DONE,
+    EXIT_FAULT,
+    EXIT_MEMORY,
+    EXIT_PAUSED,
+    EXIT_REFUSED,
+    Cancelled,
+    Paused,
+    TrainerError,
+)
+from trainers.events import ModelPrepared, RunCancelled, RunFailed, RunPaused
 from trainers.keys import Keys, read_keys
 from trainers.process import Speaker, Stop, only_one, prepare_process
 from trainers.spec import Spec, SpecError, load_spec
@@ -54,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             command.add_argument("--format", choices=EXPORT_FORMATS, default="merged")
             command.add_argument("--plain", action="store_true", help="also leave the file in clear, once it is proven")
+        if name == "resume":
+            command.add_argument("--step", type=int, help="go on from an older state that keep_checkpoints kept")
         if name == "serve":
             command.add_argument("--socket", type=Path, required=True)
             command.add_argument("--idle-seconds", type=float, default=900.0)
@@ -81,8 +93,11 @@ def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
     except SpecError as fault:
         speak(RunFailed(run, "spec.invalid", str(fault), "correct these keys; see trainers/spec.schema.json"))
         return EXIT_REFUSED
+    except Paused:
+        speak(RunPaused(run, *_last_saved(arguments)))
+        return EXIT_PAUSED
     except Cancelled:
-        speak(_cancelled(run, arguments))
+        speak(RunCancelled(run, *_last_saved(arguments)))
         return EXIT_CANCELLED
     except MemoryError:
         speak(RunFailed(run, "memory.exhausted", "memory ran out while loading", "use a smaller model or more memory"))
@@ -109,7 +124,13 @@ def _bundled(cache: Path, speak: Speaker) -> None:
 
 def _command(arguments: argparse.Namespace, spec: Spec, stdin: TextIO, speak: Speaker) -> None:
     keys = read_keys(stdin)
-    stop = Stop(speak, lambda: _cancelled(spec.run, arguments))
+    # What is not taken up again later is not paused either.
+    is_pausable = arguments.command in ("run", "resume")
+    stop = Stop(
+        speak,
+        lambda: RunCancelled(spec.run, *_last_saved(arguments)),
+        (lambda: RunPaused(spec.run, *_last_saved(arguments))) if is_pausable else None,
+    )
     with stop.listening():
         _work(arguments, spec, keys, stdin, speak, stop)
 
@@ -148,20 +169,22 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
         else:
             from trainers.run import train
 
-            train(spec, keys, arguments.out, speak, stop, must_resume=arguments.command == "resume")
+            is_resume = arguments.command == "resume"
+            step = arguments.step if is_resume else None
+            train(spec, keys, arguments.out, speak, stop, must_resume=is_resume, from_step=step)
 
 
-def _cancelled(run: str, arguments: argparse.Namespace) -> Event:
-    """What a cancelled command says; the step is that of the checkpoint on disk, which is what can be resumed."""
+def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:
+    """The step of the checkpoint on disk, which is what can be taken up again, and whether there is one."""
     import json
 
     from trainers.checkpoint import HEADER_FILE, has_checkpoint
 
     out = getattr(arguments, "out", None)
     if out is None or not has_checkpoint(out):
-        return RunCancelled(run, 0, False)
+        return 0, False
     step = json.loads((out / HEADER_FILE).read_text()).get("step", 0) if (out / HEADER_FILE).is_file() else 0
-    return RunCancelled(run, int(step), True)
+    return int(step), True
 
 
 def _whereabouts(fault: Exception) -> str:

@@ -45,12 +45,11 @@ class _Pairs(ABC):
         """A pair counts once."""
         return 1
 
-    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
-        """Adds the gradients of ``share`` times the summed loss; returns the sum."""
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
+        """Adds the gradients of ``share`` times the summed loss; returns each pair's loss, (pairs,)."""
         losses, _ = self._losses(forward, batch)
-        total = losses.sum()
-        (total * share).backward()  # type: ignore[no-untyped-call]
-        return float(total.detach())
+        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
 
     @torch.no_grad()
     def measure(self, forward: Forward, batch: MicroBatch) -> float:

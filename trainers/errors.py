@@ -4,7 +4,7 @@ Guarantees: a ``TrainerError`` message holds identifiers, counts, paths and sett
 ``code`` is stable. Does not: wrap faults of our own; those end as ``internal`` with the exception's type only.
 
 Exit codes of ``python -m trainers``: 0 done; 1 a fault of ours; 2 the spec, the data, the model or the machine does
-not allow it (``run.failed`` says which and what to do next); 3 cancelled; 4 out of memory.
+not allow it (``run.failed`` says which and what to do next); 3 cancelled; 4 out of memory; 5 paused.
 
 Example:
     >>> raise TrainerError("model.missing", "no such folder: /models/x", "give the folder of a downloaded model")
@@ -17,6 +17,7 @@ EXIT_FAULT = 1
 EXIT_REFUSED = 2
 EXIT_CANCELLED = 3
 EXIT_MEMORY = 4
+EXIT_PAUSED = 5
 
 
 class TrainerError(Exception):
@@ -37,3 +38,7 @@ class TrainerError(Exception):
 
 class Cancelled(Exception):
     """SIGTERM or SIGINT came, or nobody reads the events any more; raised between two pieces of work."""
+
+
+class Paused(Cancelled):
+    """SIGUSR1 came: as ``Cancelled``, but the run is meant to go on later."""

@@ -128,6 +128,25 @@ class ClassesMeasured(Event):
 
 
 @dataclass(frozen=True)
+class AnswersMeasured(Event):
+    """``file`` holds, sealed, what the state after ``step`` answers to ``answers`` held-out prompts.
+
+    ``score`` is the mean by ``metric``; without one, ``metric`` is empty and the score not a number. ``digest`` is
+    of the plaintext.
+    """
+
+    name: ClassVar[str] = "eval.answers"
+    step: int
+    file: str
+    answers: int
+    metric: str
+    score: float
+    digest: str
+    sealed_digest: str
+    commitment: str
+
+
+@dataclass(frozen=True)
 class CheckpointSaved(Event):
     """``checkpoint.sealed`` now holds the state after ``step``."""
 
@@ -154,6 +173,24 @@ class RecordsMeasured(Event):
     """
 
     name: ClassVar[str] = "records.measured"
+    file: str
+    records: int
+    worst: float
+    median: float
+    best: float
+    digest: str
+    sealed_digest: str
+    commitment: str
+
+
+@dataclass(frozen=True)
+class TrainRecordsMeasured(Event):
+    """As ``RecordsMeasured``, of training records: their losses when they were last learnt from, as they were met.
+
+    ``records`` are those that were met; the file also has the loss at the first time and the text of the worst.
+    """
+
+    name: ClassVar[str] = "train.records"
     file: str
     records: int
     worst: float
@@ -202,6 +239,15 @@ class RunCancelled(Event):
     """SIGTERM or SIGINT was followed after ``step``; ``resumable`` when a checkpoint lies in the output folder."""
 
     name: ClassVar[str] = "run.cancelled"
+    step: int
+    resumable: bool
+
+
+@dataclass(frozen=True)
+class RunPaused(Event):
+    """SIGUSR1 was followed after ``step``; ``resumable`` when a checkpoint lies in the output folder."""
+
+    name: ClassVar[str] = "run.paused"
     step: int
     resumable: bool
 

@@ -21,7 +21,13 @@ GROUP_TOKENS = 4096
 
 
 @torch.inference_mode()
-def answer_group(model: Any, prompts: list[list[int]], stops: set[int], max_new_tokens: int) -> list[list[int]]:
+def answer_group(
+    model: Any,
+    prompts: list[list[int]],
+    stops: set[int],
+    max_new_tokens: int,
+    check: Callable[[], None] = lambda: None,
+) -> list[list[int]]:
     """Greedy answers (without the end token) of prompts that go through the model together.
 
     Args:
@@ -29,6 +35,7 @@ def answer_group(model: Any, prompts: list[list[int]], stops: set[int], max_new_
         prompts: token ids, none empty.
         stops: ids that end an answer.
         max_new_tokens: at least 1.
+        check: called before each token; what it raises ends the answer.
     """
     device = model.get_input_embeddings().weight.device
     width = max(map(len, prompts))
@@ -40,6 +47,7 @@ def answer_group(model: Any, prompts: list[list[int]], stops: set[int], max_new_
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     past = None
     for _ in range(max_new_tokens):
+        check()
         out = model(
             input_ids=tokens,
             attention_mask=mask,
@@ -63,18 +71,22 @@ def answer_group(model: Any, prompts: list[list[int]], stops: set[int], max_new_
 
 
 def answer_all(
-    model: Any, prompts: list[list[int]], stops: set[int], max_new_tokens: int
+    model: Any,
+    prompts: list[list[int]],
+    stops: set[int],
+    max_new_tokens: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
     """Answers all prompts in groups of like length; yields indices into ``prompts`` and their answers."""
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     group: list[int] = []
     for index in order:
         if group and (len(group) + 1) * (len(prompts[index]) + max_new_tokens) > GROUP_TOKENS:
-            yield group, answer_group(model, [prompts[each] for each in group], stops, max_new_tokens)
+            yield group, answer_group(model, [prompts[each] for each in group], stops, max_new_tokens, check)
             group = []
         group.append(index)
     if group:
-        yield group, answer_group(model, [prompts[each] for each in group], stops, max_new_tokens)
+        yield group, answer_group(model, [prompts[each] for each in group], stops, max_new_tokens, check)
 
 
 def _drawn(logits: Tensor, temperature: float, source: torch.Generator) -> int:

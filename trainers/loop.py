@@ -1,9 +1,9 @@
 """The training loop: steps, held-out loss, best adapter, checkpoints, and stopping in time.
 
-Guarantees: after ``go`` the best adapter by held-out loss is in ``best``; a run that was interrupted anywhere and taken
-up again from its checkpoint makes the same steps bit by bit on a CPU with as many threads; a step that runs out of
-memory is repeated in smaller pieces with the same effective batch; updates that are not finite are left out, and too
-many of them in a row end the run.
+Guarantees: after ``go`` the best adapter, by held-out loss or by the answers' metric, is in ``best``; a run that was
+interrupted anywhere and taken up again from its checkpoint makes the same steps bit by bit on a CPU with as many
+threads; a step that runs out of memory is repeated in smaller pieces with the same effective batch; updates that are
+not finite are left out, and too many of them in a row end the run.
 Does not: know what a method learns, nor where output goes.
 
 Example:
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from torch import Tensor
 
 from trainers import batches
 from trainers.adapter import Adapter
-from trainers.checkpoint import State, load_checkpoint, save_checkpoint
+from trainers.answers import Answers
+from trainers.checkpoint import State, go_back, keep_checkpoint, load_checkpoint, save_checkpoint
 from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
@@ -34,7 +36,7 @@ from trainers.events import CheckpointSaved, EvalLoss, MemoryShort, RunResumed, 
 from trainers.flops import Flops
 from trainers.forward import Forward, MicroBatch, micro_batch
 from trainers.methods import Method
-from trainers.optimiser import AdamW, clip, learning_rate_at
+from trainers.optimiser import AdamW, Average, clip, learning_rate_at
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of
 from trainers.spec import Spec, identity
@@ -49,7 +51,7 @@ LEAST_TRAINED_PER_HELD_OUT = 3
 
 @dataclass
 class Parts:
-    """What a run works with."""
+    """What a run works with; ``answers`` where prompts are answered on the way."""
 
     adapter: Adapter
     forward: Forward
@@ -57,10 +59,14 @@ class Parts:
     method: Method
     train: Split
     held_out: Split
+    answers: Answers | None = None
 
 
 class Loop:
-    """One run. ``state`` and ``best`` are its result."""
+    """One run. ``state`` and ``best`` are its result.
+
+    ``met`` (2, records) is each training record's loss when it was first and when it was last learnt from.
+    """
 
     def __init__(self, spec: Spec, parts: Parts, out: Path, key: bytes, speak: Speaker, stop: Stop) -> None:
         self.spec, self.parts, self.out = spec, parts, out
@@ -73,6 +79,8 @@ class Loop:
         self._optimiser = AdamW(parts.adapter.weights, spec.optimiser)
         self.state = State(micro_tokens=spec.micro_tokens or parts.device.micro_tokens)
         self.best = parts.adapter.weights.clone()
+        self._average = Average(parts.adapter.weights, spec.average_decay) if spec.average_decay is not None else None
+        self.met = torch.full((2, len(parts.train)), math.nan)
         self._random = torch.get_rng_state()
         self._held_out_units = sum(parts.method.units(parts.held_out, index) for index in range(len(parts.held_out)))
         held_out = (
@@ -121,15 +129,22 @@ class Loop:
             split.prefix, split.reference = prefix, reference
         self.parts.adapter.model.train(self.parts.adapter.has_dropout)
 
-    def resume(self) -> None:
-        """Takes up the checkpoint of the output folder.
+    def resume(self, from_step: int | None = None) -> None:
+        """Takes up the last checkpoint of the output folder, or an older one that was kept.
 
         Raises:
-            TrainerError: as ``load_checkpoint``.
+            TrainerError: as ``load_checkpoint`` and ``go_back``.
         """
+        if from_step is not None:
+            go_back(self.out, from_step)
         self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context)
         places = {"weights": self.parts.adapter.weights, "best": self.best}
         places |= {"first": self._optimiser.first, "second": self._optimiser.second}
+        if self._average is not None:
+            places["average"] = self._average.vector
+        # Checkpoints of the first version do not have it.
+        if "met" in tensors:
+            places["met"] = self.met
         for name, place in places.items():
             place.copy_(tensors[name])
         self._random = tensors["random"]
@@ -145,10 +160,15 @@ class Loop:
             "first": self._optimiser.first,
             "second": self._optimiser.second,
             "random": self._random,
+            "met": self.met,
         }
+        if self._average is not None:
+            tensors["average"] = self._average.vector
         kept = {name: each.detach().cpu().clone() for name, each in tensors.items()}
         state = State(**(vars(self.state) | {"seconds": self.seconds}))
         size = save_checkpoint(self.out, state, kept, self._identity, self._key, self._context)
+        if self.spec.keep_checkpoints > 1:
+            keep_checkpoint(self.out, state.step, state.best_step, self.spec.keep_checkpoints)
         self._speak(CheckpointSaved(run=self.spec.run, step=self.state.step, bytes=size))
 
     def go(self) -> None:
@@ -168,7 +188,8 @@ class Loop:
                 if is_evaluated:
                     self._evaluate()
                 every = self.spec.checkpoint_every
-                if is_last or (self.state.step % every == 0 if every else is_evaluated):
+                is_kept = self.spec.keep_checkpoints > 1 and self.state.best_step == self.state.step
+                if is_last or is_kept or (self.state.step % every == 0 if every else is_evaluated):
                     self.save()
         except Cancelled:
             if self.state.step:
@@ -183,13 +204,21 @@ class Loop:
         sequences = [sequence for index in batch for sequence in train.sequences_of(index)]
         supervised = sum(sum(marks) for _, marks in sequences)
         units = sum(method.units(train, index) for index in batch)
-        total = self._in_pieces(
-            train, batch, lambda _, piece: method.learn(forward, piece, 1 / units), lambda: adapter.grads.zero_()
-        )
+        losses: dict[int, float] = {}
+
+        def learn(piece: list[int], micro: MicroBatch) -> float:
+            parts = method.learn(forward, micro, 1 / units).tolist()
+            losses.update(zip(piece, parts, strict=True))
+            return float(sum(parts))
+
+        total = self._in_pieces(train, batch, learn, lambda: adapter.grads.zero_())
+        self._meet(losses)
         norm = clip(adapter.grads, spec.optimiser.clip_norm)
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
         if math.isfinite(total) and math.isfinite(norm):
             self._optimiser.step(adapter.grads, self.state.step, rate)
+            if self._average is not None:
+                self._average.follow(self.state.step)
             self.parts.forward.refresh()
             self.state.skipped = 0
         else:
@@ -208,6 +237,14 @@ class Loop:
                 "lower optimiser.learning_rate, or set precision to fp32",
                 EXIT_FAULT,
             )
+
+    def _meet(self, losses: dict[int, float]) -> None:
+        """Remembers what each record of a step cost, per unit."""
+        split, method = self.parts.train, self.parts.method
+        for index, loss in losses.items():
+            self.met[1, index] = loss / method.units(split, index)
+            if math.isnan(float(self.met[0, index])):
+                self.met[0, index] = self.met[1, index]
 
     def _in_pieces(
         self, split: Split, batch: list[int], work: Callable[[list[int], MicroBatch], float], begin: Callable[[], Any]
@@ -258,29 +295,57 @@ class Loop:
         )
 
     def _evaluate(self, *, is_start: bool = False) -> None:
-        """Held-out loss. That of the untouched model is reported but never the best: it is no result of training."""
+        """Held-out loss and answers, by the average where there is one.
+
+        Those of the untouched model are reported but never the best: it is no result of training.
+        """
         held_out, method, forward = self.parts.held_out, self.parts.method, self.parts.forward
-        model, run, step = self.parts.adapter.model, self.spec.run, self.state.step
+        adapter, run, step = self.parts.adapter, self.spec.run, self.state.step
+        judged = adapter.weights if self._average is None else self._average.vector
         # Without dropout, which would blur the loss and move the random state on.
-        model.eval()
-        total = self._in_pieces(
-            held_out,
-            list(range(len(held_out))),
-            lambda _, piece: method.measure(forward, piece),
-            lambda: method.measured(run, step),
-        )
-        model.train(self.parts.adapter.has_dropout)
+        adapter.model.eval()
+        with self._holding(judged):
+            total = self._in_pieces(
+                held_out,
+                list(range(len(held_out))),
+                lambda _, piece: method.measure(forward, piece),
+                lambda: method.measured(run, step),
+            )
+            said = method.measured(run, step)
+            answered = None if self.parts.answers is None else self.parts.answers.look(self.parts, step, self._stop)
+        adapter.model.train(adapter.has_dropout)
         loss = total / self._held_out_units
-        is_best = not is_start and loss < self.state.best_loss
+        score = answered.score if answered is not None and self.spec.best_by == "metric" else None
+        is_best = not is_start and self._is_better(loss, score)
         if is_best:
-            self.state.best_loss, self.state.best_step, self.state.stale = loss, self.state.step, 0
-            self.best.copy_(self.parts.adapter.weights)
+            self.state.best_loss, self.state.best_score = loss, score
+            self.state.best_step, self.state.stale = step, 0
+            self.best.copy_(judged)
         elif not is_start:
             self.state.stale += 1
         self._speak(EvalLoss(run=run, step=step, loss=loss, best=is_best))
-        said = method.measured(run, step)
-        if said is not None:
-            self._speak(said)
+        for event in (said, answered):
+            if event is not None:
+                self._speak(event)
+
+    @contextmanager
+    def _holding(self, vector: Tensor) -> Iterator[None]:
+        """With other weights in the model, unless they are its own."""
+        if vector is self.parts.adapter.weights:
+            yield
+            return
+        try:
+            with self.parts.adapter.holding(vector):
+                self.parts.forward.refresh()
+                yield
+        finally:
+            self.parts.forward.refresh()
+
+    def _is_better(self, loss: float, score: float | None) -> bool:
+        """Than the best state so far: a higher score, where scores decide, and else a lower loss."""
+        if score is None or not math.isfinite(loss) or self.state.best_score is None:
+            return loss < self.state.best_loss
+        return (score, -loss) > (self.state.best_score, -self.state.best_loss)
 
 
 def is_memory_short(fault: BaseException) -> bool:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from torch import Tensor
+
 from trainers.adapter import Adapter
 from trainers.classification import Classification
 from trainers.dpo import Dpo, Orpo
@@ -30,8 +32,8 @@ class Method(Protocol):
     def units(self, split: Split, index: int) -> int:
         """How much a record counts in the mean that is the loss of a step."""
 
-    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
-        """Adds the gradients of ``share`` times the summed loss; returns the sum."""
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
+        """Adds the gradients of ``share`` times the summed loss; returns each record's part of the sum, (records,)."""
 
     def measure(self, forward: Forward, batch: MicroBatch) -> float:
         """The summed loss, without gradients."""

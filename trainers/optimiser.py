@@ -1,6 +1,7 @@
-"""AdamW over one flat vector, and the learning rate over the steps.
+"""AdamW over one flat vector, the learning rate over the steps, and a moving average of the vector.
 
-Guarantees: the whole state is two vectors and the number of steps; equal inputs give equal bits on a CPU.
+Guarantees: the whole state is two vectors (with the average three) and the number of steps; equal inputs give equal
+bits on a CPU.
 Does not: treat parts of the vector differently.
 
 Example:
@@ -25,7 +26,7 @@ EPSILON = 1e-8
 
 def learning_rate_at(step: int, steps: int, settings: OptimiserSpec) -> float:
     """Rate of update ``step`` (from 0): linear warm-up, then constant, linear to zero or half a cosine to zero."""
-    warmup = math.ceil(settings.warmup_ratio * steps)
+    warmup = math.ceil(settings.warmup_ratio * steps) if settings.warmup_steps is None else settings.warmup_steps
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
@@ -59,3 +60,21 @@ class AdamW:
         if self._decay:
             self._weights.mul_(1 - learning_rate * self._decay)
         self._weights.addcdiv_(self.first, root, value=-learning_rate / (1 - BETA_FIRST ** (step + 1)))
+
+
+class Average:
+    """An exponential moving average of the weights; ``vector`` is (P,) fp32.
+
+    Its decay rises to the wanted one, so that a short run's average is not mostly its beginning. Source: the rule
+    ``min(decay, (1 + n) / (10 + n))`` of TensorFlow's ExponentialMovingAverage, n the updates made before.
+    """
+
+    def __init__(self, weights: Tensor, decay: float) -> None:
+        self._weights = weights
+        self._decay = decay
+        self.vector = weights.detach().clone()
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Takes the weights of update ``step`` (from 0) in."""
+        self.vector.lerp_(self._weights, 1 - min(self._decay, (1 + step) / (10 + step)))

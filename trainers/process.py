@@ -1,7 +1,8 @@
 """The trainer's process: quiet, offline, without core dumps, and gone within seconds when asked.
 
 Guarantees: no network by transformers or the hub library; a core dump cannot spill plaintext; after SIGTERM or SIGINT
-the process is gone within ``GRACE_SECONDS``, cleanly if the work in hand lets it.
+the process is gone within ``GRACE_SECONDS``, cleanly if the work in hand lets it; so it is after SIGUSR1, which pauses
+what can be paused and is ignored by the rest.
 Does not: watch its parent; who starts a trainer reads its stdout, and a closed stdout counts as a cancellation.
 
 Example:
@@ -25,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from trainers.errors import EXIT_CANCELLED, Cancelled, TrainerError
+from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED, Cancelled, Paused, TrainerError
 from trainers.events import Event, encode
 
 GRACE_SECONDS = 4.0
@@ -47,6 +48,8 @@ def prepare_process() -> None:
     os.environ.update(QUIET)
     os.environ.setdefault("OMP_NUM_THREADS", str(min(2, len(os.sched_getaffinity(0)))))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A request to pause that comes before anybody listens waits; it would end the process otherwise.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     # Libraries warn about their own deprecations; nobody reads a trainer's stderr line by line.
     warnings.simplefilter("ignore")
 
@@ -70,13 +73,20 @@ class Speaker:
 
 
 class Stop:
-    """Turns SIGTERM and SIGINT into ``Cancelled`` at the next ``check``, and into an exit if that comes too late."""
+    """Turns SIGTERM and SIGINT into ``Cancelled`` at the next ``check``, and into an exit if that comes too late.
 
-    def __init__(self, speak: Speaker, last_words: Callable[[], Event]) -> None:
+    Where there are ``words_of_pause``, SIGUSR1 likewise becomes ``Paused``; a cancellation outdoes it.
+    """
+
+    def __init__(
+        self, speak: Speaker, last_words: Callable[[], Event], words_of_pause: Callable[[], Event] | None = None
+    ) -> None:
         self._speak = speak
         self._last_words = last_words
+        self._words_of_pause = words_of_pause
         self._is_over = False
         self.is_asked = False
+        self.is_pause = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -85,14 +95,19 @@ class Stop:
             yield
             return
         previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        pause = self._ask if self._words_of_pause is not None else signal.SIG_IGN
+        previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, pause)
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         try:
             yield
         finally:
             self._is_over = True
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        self.is_pause = number == signal.SIGUSR1 and (self.is_pause or not self.is_asked)
         if not self.is_asked:
             self.is_asked = True
             timer = threading.Timer(GRACE_SECONDS, self._leave)
@@ -102,16 +117,22 @@ class Stop:
     def _leave(self) -> None:
         if self._is_over:
             return
-        self._speak(self._last_words())
+        words, code = self._last_words, EXIT_CANCELLED
+        if self.is_pause and self._words_of_pause is not None:
+            words, code = self._words_of_pause, EXIT_PAUSED
+        self._speak(words())
         sys.stdout.flush()
-        os._exit(EXIT_CANCELLED)
+        os._exit(code)
 
     def check(self) -> None:
         """To be called between two pieces of work.
 
         Raises:
             Cancelled: a signal came or nobody listens.
+            Paused: SIGUSR1 came.
         """
+        if self.is_pause:
+            raise Paused
         if self.is_asked or not self._speak.is_heard:
             raise Cancelled
 

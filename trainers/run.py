@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from trainers.adapter import Adapter, lay
+from trainers.answers import Answers
 from trainers.archive import digest_of, pack
-from trainers.base_model import load_base, load_tokenizer
+from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.checkpoint import has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_labelled, encode_pairs
@@ -32,7 +33,7 @@ from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
-from trainers.record_losses import measure_records
+from trainers.record_losses import measure_records, tell_met
 from trainers.sealed import ADAPTER_FILE, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import PAIRED, ObjectSpec, Spec
@@ -44,10 +45,27 @@ def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
         yield record
 
 
-def load_split(spec: Spec, shard: ObjectSpec, name: str, tokenizer: Any, keys: Keys, stop: Stop) -> Split:
-    """Reads and tokenises one shard."""
+def _first_kept(records: Iterable[Record], kept: list[Record], most: int) -> Iterable[Record]:
+    for record in records:
+        if len(kept) < most:
+            kept.append(record)
+        yield record
+
+
+def load_split(
+    spec: Spec,
+    shard: ObjectSpec,
+    name: str,
+    tokenizer: Any,
+    keys: Keys,
+    stop: Stop,
+    asked: list[Record] | None = None,
+) -> Split:
+    """Reads and tokenises one shard; the first records, as many as are answered on the way, also go to ``asked``."""
     are_pairs = spec.method in PAIRED
     records = _watched(read_records(shard, keys.data_key, name, are_pairs=are_pairs), stop)
+    if asked is not None:
+        records = _first_kept(records, asked, spec.answers.prompts)
     if spec.classification is not None:
         labels = spec.classification.labels
         return encode_labelled(records, tokenizer, spec.max_length, spec.too_long, labels)
@@ -92,14 +110,19 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
     folder = check_folder(Path(spec.model.path), spec.model.digest)
     tokenizer = load_tokenizer(folder)
     splits = {}
+    asked: list[Record] = []
     for name, shard in (("train", spec.data.train), ("validation", spec.data.validation)):
-        splits[name] = load_split(spec, shard, name, tokenizer, keys, stop)
+        kept = asked if name == "validation" else None
+        splits[name] = load_split(spec, shard, name, tokenizer, keys, stop, kept)
         _announce(spec, name, splits[name], speak)
     device = choose_device(spec.precision)
     adapter = load_trained(spec, folder, device)
     stop.check()
     forward = choose_forward(adapter, spec.packing)
-    parts = Parts(adapter, forward, device, choose_method(spec, adapter), splits["train"], splits["validation"])
+    stops = stop_tokens(adapter.base, tokenizer)
+    answers = Answers(spec, asked, tokenizer, stops, out, keys.output_key) if asked else None
+    method = choose_method(spec, adapter)
+    parts = Parts(adapter, forward, device, method, splits["train"], splits["validation"], answers)
     for split in splits.values():
         split.prefix = adapter.prefix
     torch.manual_seed(spec.seed)
@@ -124,8 +147,10 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
     return loop, folder, tokenizer
 
 
-def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must_resume: bool) -> None:
-    """Runs a spec to its end, from the checkpoint in ``out`` where there is one.
+def train(
+    spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must_resume: bool, from_step: int | None = None
+) -> None:
+    """Runs a spec to its end, from the checkpoint in ``out`` where there is one, or from an older one that was kept.
 
     Raises:
         TrainerError: ``checkpoint.missing`` when ``must_resume`` and there is none; as ``prepare`` and ``Loop.go``.
@@ -135,7 +160,7 @@ def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must
         raise TrainerError("checkpoint.missing", f"no checkpoint in {out}", "use run to start from the beginning")
     loop, folder, tokenizer = prepare(spec, keys, out, speak, stop)
     if has_checkpoint(out):
-        loop.resume()
+        loop.resume(from_step)
     loop.go()
     if not math.isfinite(loop.state.best_loss):
         raise TrainerError(
@@ -145,6 +170,7 @@ def train(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must
             EXIT_FAULT,
         )
     speak(measure_records(loop, tokenizer, out, keys.output_key, stop))
+    speak(tell_met(loop, tokenizer, out, keys.output_key))
     _finish(spec, keys, out, speak, loop, folder, tokenizer)
 
 

@@ -4,12 +4,13 @@ Guarantees: the loss of a step is the mean over all its supervised tokens, howev
 prompts are read but not learnt. Does not: weigh records; a long answer counts for more than a short one, as usual.
 
 Example:
-    >>> total = Sft().learn(forward, batch, share=1 / supervised_tokens_of_the_step)
+    >>> losses = Sft().learn(forward, batch, share=1 / supervised_tokens_of_the_step)
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from trainers.encoding import Split
 from trainers.events import Event
@@ -25,11 +26,12 @@ class Sft:
         """The supervised tokens of a record, over which a step's loss is a mean."""
         return sum(split.marks_of(index))
 
-    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> float:
-        """Adds the gradients of ``share`` times the summed loss; returns the sum in nats."""
-        total = forward.losses(batch).sum()
-        (total * share).backward()  # type: ignore[no-untyped-call]
-        return float(total.detach())
+    def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
+        """Adds the gradients of ``share`` times the summed loss; returns each record's part in nats, (records,)."""
+        losses = forward.losses(batch)
+        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
+        kept = losses.detach()
+        return torch.zeros(len(batch.lengths), device=kept.device).index_add_(0, batch.owners, kept)
 
     @torch.no_grad()
     def measure(self, forward: Forward, batch: MicroBatch) -> float:

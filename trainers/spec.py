@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from domains.metrics import METRICS
 from trainers.fields import (
     Choice,
     Flag,
@@ -143,12 +144,28 @@ class ClassificationSpec:
 
 
 @dataclass(frozen=True)
+class AnswersSpec:
+    """What is answered at each evaluation: the first ``prompts`` held-out ones, greedily; the texts are left sealed.
+
+    ``metric``, one of the packs', scores each answer against its reference.
+    """
+
+    prompts: int = declared(Whole(0, 4096), 0)
+    max_new_tokens: int = declared(Whole(1, 4096), 32)
+    metric: str | None = declared(Maybe(_TOKEN), None)
+
+
+@dataclass(frozen=True)
 class OptimiserSpec:
-    """AdamW on what is trained, in fp32. ``warmup_ratio`` is a share of all steps, ``clip_norm`` 0 clips nothing."""
+    """AdamW on what is trained, in fp32. ``clip_norm`` 0 clips nothing.
+
+    ``warmup_ratio`` is a share of all steps; ``warmup_steps`` instead does not move when a run is made longer.
+    """
 
     learning_rate: float = declared(Number(above=0.0, maximum=1.0), 2e-4)
     weight_decay: float = declared(Number(minimum=0.0, maximum=1.0), 0.0)
     warmup_ratio: float = declared(Number(minimum=0.0, maximum=1.0), 0.03)
+    warmup_steps: int | None = declared(Maybe(Whole(0, 10_000_000)), None)
     schedule: str = declared(Choice(("cosine", "linear", "constant")), "cosine")
     clip_norm: float = declared(Number(minimum=0.0, maximum=1e6), 1.0)
 
@@ -165,6 +182,13 @@ class Spec:
     is what goes through the model at once and changes memory and speed, not the result beyond rounding.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
     checkpoints at each evaluation. ``patience`` counts evaluations without a better held-out loss.
+    ``best_by`` the ``metric`` of ``answers`` keeps the state that scores highest, of equals the one of lower loss.
+    ``average_decay`` keeps a moving average of what is trained, which is then evaluated, kept as the best and shipped.
+    ``keep_checkpoints`` is how many of the last states stay, and the best one's beside them where it is more than one.
+
+    A finished run goes on where its spec asks for more ``epochs``. It then equals a run that was asked for them from
+    the beginning where the rate does not depend on the length (``schedule`` constant, with ``warmup_steps`` or without
+    warm-up) and ``evaluate_every`` divides the steps made; else the rest follows the longer schedule from there.
     """
 
     schema: str = declared(Choice((SCHEMA,)))
@@ -189,6 +213,10 @@ class Spec:
     evaluate_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     checkpoint_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     patience: int | None = declared(Maybe(Whole(1, 10_000)), None)
+    best_by: str = declared(Choice(("loss", "metric")), "loss")
+    answers: AnswersSpec = part(AnswersSpec, is_required=False)
+    average_decay: float | None = declared(Maybe(Number(above=0.0, below=1.0)), None)
+    keep_checkpoints: int = declared(Whole(1, 1000), 1)
     seed: int = declared(Whole(0, 2**32 - 1), 0)
     precision: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
     packing: str = declared(Choice(("auto", "pack", "bucket")), "auto")
@@ -206,6 +234,10 @@ def read_spec(document: Any) -> Spec:
         problems.append("classification: goes with the method of that name, and the method with it")
     if spec.method == "classification" and spec.way == "prompt":
         problems.append("way: a soft prompt does not carry the head that classification trains")
+    if spec.answers.metric is not None and spec.answers.metric not in METRICS:
+        problems.append(f"answers.metric: must be one of {', '.join(sorted(METRICS))}")
+    if spec.best_by == "metric" and (spec.answers.metric is None or not spec.answers.prompts):
+        problems.append("best_by: wants answers.metric and at least one of answers.prompts")
     if spec.quantise is not None and spec.way == "full":
         problems.append("quantise: weights that are trained themselves are not quantised")
     if spec.classification is not None and not 1 < len(set(spec.classification.labels)) == len(
@@ -251,12 +283,17 @@ def identity(spec: Spec) -> str:
     Left out: how long to go on (``epochs``, ``max_steps``, ``patience``), how often to look, the micro-batch and where
     files lie. A run may therefore be continued with more epochs; its schedule then follows the new length. A setting
     that came after the first version is left out where it stands at its default, so that older checkpoints stay good.
+    What is answered on the way counts only where it decides which state is best.
     """
     facts = asdict(spec)
+    if spec.best_by == "loss":
+        del facts["answers"]
     for name, default in LATER.items():
-        if facts[name] == default:
-            del facts[name]
-    for name in ("epochs", "max_steps", "patience", "evaluate_every", "checkpoint_every", "micro_tokens"):
+        place, _, key = name.rpartition(".")
+        held = facts[place] if place else facts
+        if key in held and held[key] == default:
+            del held[key]
+    for name in HOW_LONG:
         del facts[name]
     del facts["model"]["path"], facts["data"]["test"]
     for shard in ("train", "validation"):
@@ -271,7 +308,20 @@ LATER: dict[str, Any] = {
     "preference": asdict(PreferenceSpec()),
     "classification": None,
     "quantise": None,
+    "optimiser.warmup_steps": None,
+    "best_by": "loss",
+    "average_decay": None,
 }
+#: Settings that may differ between a run and its continuation.
+HOW_LONG = (
+    "epochs",
+    "max_steps",
+    "patience",
+    "evaluate_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "micro_tokens",
+)
 
 
 def json_schema() -> dict[str, Any]:

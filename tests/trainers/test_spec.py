@@ -97,10 +97,27 @@ def test_a_spec_of_the_first_version_keeps_its_identity():
     """Checkpoints that were made before a setting existed can be taken up after it came."""
     first = "sha256:1a8bae3811d2382a05dce242e38cc8ad886970d3b6a8f2343f20cde5b65f5a8e"
     assert specs.identity(specs.read_spec(minimal())) == first
-    explicit = minimal() | {name: default and dict(default) for name, default in specs.LATER.items()}
+    explicit = minimal()
+    for name, default in specs.LATER.items():
+        place, _, key = name.rpartition(".")
+        held = explicit.setdefault(place, {}) if place else explicit
+        held[key] = dict(default) if isinstance(default, dict) else default
     assert specs.identity(specs.read_spec(explicit)) == first
-    changed = specs.read_spec(minimal() | {"prompt": {"tokens": 3}})
-    assert specs.identity(changed) != first
+    for change in ({"prompt": {"tokens": 3}}, {"optimiser": {"warmup_steps": 3}}, {"average_decay": 0.9}):
+        assert specs.identity(specs.read_spec(minimal() | change)) != first
+
+
+def test_what_is_answered_on_the_way_counts_only_where_it_decides():
+    asked = minimal() | {"answers": {"prompts": 4, "metric": "exact_match"}}
+    assert specs.identity(specs.read_spec(asked)) == specs.identity(specs.read_spec(minimal()))
+    deciding = [
+        specs.read_spec(asked | {"best_by": "metric", "answers": {"prompts": count, "metric": "exact_match"}})
+        for count in (4, 5)
+    ]
+    assert len({specs.identity(each) for each in [*deciding, specs.read_spec(minimal())]}) == 3
+    for wrong in ({"answers": {"metric": "charm"}}, {"best_by": "metric"}):
+        with pytest.raises(SpecError, match=r"metric"):
+            specs.read_spec(minimal() | wrong)
 
 
 def test_spec_and_events_load_neither_torch_nor_django():

@@ -20,8 +20,8 @@ def run_folder(fine_tune: FineTune) -> Path:
 
 def discard_checkpoint(fine_tune: FineTune) -> None:
     """Removes what a trainer would have gone on from. The run is over and its key destroyed, so none ever will."""
-    for name in ("checkpoint.sealed", "checkpoint.json"):
-        (run_folder(fine_tune) / name).unlink(missing_ok=True)
+    for left in run_folder(fine_tune).glob("checkpoint*"):
+        left.unlink(missing_ok=True)
 
 
 def object_spec(sealed: SealedObject) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""What a model in training answers to a few held-out prompts, looked at again and again, sealed.
+
+Guarantees: the same prompts each time, answered greedily as at evaluation; texts are in ``answers-00000012.sealed``
+(that after step 12) only, bound to its step; the last ``KEPT`` files stay.
+Does not: cost nothing; a prompt costs its answer's tokens at each evaluation.
+
+Example:
+    >>> answers = Answers(spec, records, tokenizer, stops, out, keys.output_key)
+    >>> answers.look(parts, step=12, stop=stop).score
+    0.75
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from domains import metrics
+from trainers import batches
+from trainers.archive import digest_of
+from trainers.classification import Classification
+from trainers.encoding import prompt_tokens
+from trainers.events import AnswersMeasured
+from trainers.forward import ends_batch
+from trainers.generation import answer_all
+from trainers.process import Stop
+from trainers.sealed import write_sealed
+from trainers.shards import Record, context_of
+from trainers.spec import Spec
+
+if TYPE_CHECKING:
+    from trainers.loop import Parts
+
+KEPT = 32
+_FILE = re.compile(r"answers-[0-9]{8,}\.sealed")
+
+
+class Answers:
+    """The prompts, and where their answers go."""
+
+    def __init__(
+        self, spec: Spec, records: list[Record], tokenizer: Any, stops: set[int], out: Path, key: bytes
+    ) -> None:
+        self._spec, self._records, self._tokenizer = spec, records, tokenizer
+        self._stops, self._out, self._key = stops, out, key
+        self._prompts = [prompt_tokens(tokenizer, record, spec.max_length) for record in records]
+
+    @torch.no_grad()
+    def look(self, parts: Parts, step: int, stop: Stop) -> AnswersMeasured:
+        """Lets the model answer as it is, seals the answers and says how they score.
+
+        Args:
+            parts: with the model in evaluation mode and the weights that are to answer in place.
+            step: for name and binding of the file.
+            stop: looked at before each token.
+
+        Raises:
+            Cancelled: a signal came.
+            TrainerError: ``output.unusable``.
+        """
+        settings = self._spec.answers
+        texts = self._texts(parts, stop)
+        references = [record.messages[-1].content for record in self._records]
+        scores: list[float] = []
+        lines = []
+        for record, prompt, text, reference in zip(self._records, self._prompts, texts, references, strict=True):
+            line: dict[str, str | float] = {"id": record.id, "prompt": self._tokenizer.decode(prompt)}
+            line |= {"reference": reference, "answer": text}
+            if settings.metric is not None:
+                scores.append(metrics.score(settings.metric, text, reference))
+                line["score"] = scores[-1]
+            lines.append(json.dumps(line, ensure_ascii=False))
+        content = ("\n".join(lines) + "\n").encode()
+        path = self._out / f"answers-{step:08d}.sealed"
+        context = context_of(self._spec.output.context, f"answers-{step}")
+        written = write_sealed(path, content, self._key, context)
+        for older in sorted(each for each in self._out.iterdir() if _FILE.fullmatch(each.name))[:-KEPT]:
+            older.unlink()
+        return AnswersMeasured(
+            run=self._spec.run,
+            step=step,
+            file=path.name,
+            answers=len(lines),
+            metric=settings.metric or "",
+            score=sum(scores) / len(scores) if scores else float("nan"),
+            digest=digest_of(content),
+            sealed_digest=written.sealed_digest,
+            commitment=written.commitment,
+        )
+
+    def _texts(self, parts: Parts, stop: Stop) -> list[str]:
+        adapter, texts = parts.adapter, [""] * len(self._prompts)
+        if isinstance(parts.method, Classification):
+            cut = batches.bucket if parts.forward.name == "bucket" else batches.pack
+            lengths = [len(each) for each in self._prompts]
+            for piece in cut(list(range(len(lengths))), lengths, parts.device.micro_tokens):
+                stop.check()
+                batch = ends_batch([self._prompts[index] for index in piece], parts.device.name)
+                for index, number in zip(piece, parts.method.said(parts.forward, batch), strict=True):
+                    texts[index] = adapter.labels[number]
+            return texts
+        asked = [[*adapter.prefix, *prompt] for prompt in self._prompts]
+        with adapter.computing():
+            for group, tokens in answer_all(
+                adapter.base, asked, self._stops, self._spec.answers.max_new_tokens, stop.check
+            ):
+                for index, text in zip(
+                    group, self._tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True
+                ):
+                    texts[index] = text
+        return texts
