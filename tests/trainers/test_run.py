@@ -10,6 +10,7 @@ import tarfile
 import time
 
 import pytest
+import torch
 
 from trainers import events
 
@@ -47,7 +48,6 @@ def test_a_run_learns_and_ships_its_best_state(bench, kit):
 
 
 def test_equal_runs_give_equal_adapters_and_peft_loads_them(bench, kit, tmp_path):
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(bench, kit, monkeypatch):
     from trainers.sft import Sft
 
     bench.spec()
-    monkeypatch.setattr(Sft, "learn", lambda *_: float("nan"))
+    monkeypatch.setattr(Sft, "learn", lambda _self, _way, batch, _share: torch.full((len(batch.lengths),), torch.nan))
     code, said = bench.command("run")
     assert (code, said[-1].code) == (1, "training.diverged")
     assert len(kit.of(events.TrainStep, said)) == 3
