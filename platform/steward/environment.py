@@ -63,6 +63,18 @@ def whole_number(name: str, *, default: int, minimum: int, maximum: int) -> int:
     return number
 
 
+def one_of(name: str, choices: tuple[str, ...]) -> str:
+    """Return a variable that is one of `choices`; the first of them by default.
+
+    Raises:
+        ImproperlyConfigured: it is none of them.
+    """
+    value = text(name) or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}. Example: {name}={choices[0]}")
+    return value
+
+
 def words(name: str, default: tuple[str, ...] = ()) -> list[str]:
     """Return a comma-separated variable as a list without empty items."""
     value = os.environ.get(name)

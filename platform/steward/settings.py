@@ -123,6 +123,10 @@ DATABASES = {"default": {**_database(), "CONN_HEALTH_CHECKS": True, "CONN_MAX_AG
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Jobs that run at the same time; long ones (a fine-tune) must leave room for short ones (an import).
 STEWARD_WORKER_JOBS = environment.whole_number("STEWARD_WORKER_JOBS", default=4, minimum=1, maximum=64)
+# --- devices: where fine-tunes run (local or ray), this machine's devices, and how many a Ray cluster lends -----------
+STEWARD_LAUNCHER = environment.one_of("STEWARD_LAUNCHER", ("local", "ray"))
+STEWARD_DEVICES = environment.words("STEWARD_DEVICES")
+STEWARD_RAY_DEVICES = environment.whole_number("STEWARD_RAY_DEVICES", default=1, minimum=1, maximum=10_000)
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 
 # --- people and sessions ----------------------------------------------------------------------------------------------

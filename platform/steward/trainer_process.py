@@ -5,6 +5,8 @@ Guarantees that neither secrets nor the database's address get into a trainer's 
 
 import os
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from django.conf import settings
 
@@ -17,7 +19,8 @@ def trainer_command(command: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "trainers", command, *arguments]
 
 
-def trainer_environment() -> dict[str, str]:
-    """A small environment: hubs are off, the import path is the installation's."""
+def trainer_environment(devices: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """A small environment: hubs are off, the import path is the installation's, `devices` says what it may use."""
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**kept, "PYTHONPATH": str(settings.ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet = {"PYTHONPATH": str(settings.ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**kept, **quiet, **devices}

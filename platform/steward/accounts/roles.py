@@ -34,6 +34,8 @@ class Permission(StrEnum):
     APPROVE_DATASET = "datasets.approve"
     SHRED_SUBJECT = "subjects.shred"
     START_FINE_TUNE = "fine_tunes.start"
+    RAISE_PRIORITY = "fine_tunes.prioritise"
+    MANAGE_DEVICES = "devices.manage"
     EVALUATE_MODEL = "models.evaluate"
     CHAT = "models.chat"
     REQUEST_RELEASE = "releases.request"
@@ -76,10 +78,14 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             _P.EXPORT_EVIDENCE,
             _P.VIEW_LEDGER,
             _P.MANAGE_POLICY,
+            _P.RAISE_PRIORITY,
+            _P.MANAGE_DEVICES,
             _P.CHAT,
         }
     ),
     Role.AUDITOR: frozenset({_P.VIEW_WORKSPACE, _P.VIEW_LEDGER, _P.EXPORT_EVIDENCE}),
     Role.VALIDATOR: frozenset({_P.VIEW_WORKSPACE, _P.VIEW_REDACTED, _P.EVALUATE_MODEL, _P.CHAT, _P.VIEW_LEDGER}),
-    Role.ADMINISTRATOR: frozenset({_P.VIEW_WORKSPACE, _P.MANAGE_WORKSPACE, _P.REGISTER_MODEL}),
+    Role.ADMINISTRATOR: frozenset(
+        {_P.VIEW_WORKSPACE, _P.MANAGE_WORKSPACE, _P.REGISTER_MODEL, _P.RAISE_PRIORITY, _P.MANAGE_DEVICES}
+    ),
 }

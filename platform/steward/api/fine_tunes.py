@@ -3,12 +3,13 @@
 from typing import Any
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from steward.accounts.roles import Permission
+from steward.api.devices import PriorityField, StandingShape
 from steward.api.door import Door, idempotent, one_of
 from steward.api.ledger import EntryShape
 from steward.api.pages import PAGE_PARAMETERS, page, page_of
@@ -18,10 +19,12 @@ from steward.audit.models import LedgerEntry
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.runs import actions
+from steward.runs.dispatch import standing
 from steward.runs.models import FineTune, Measurement, RunState
 
 
 class FineTuneShape(serializers.ModelSerializer[FineTune]):
+    priority = PriorityField()
     progress_percent = serializers.IntegerField()
     model_version = serializers.UUIDField(source="model_version.pk", default=None, allow_null=True)
 
@@ -35,6 +38,7 @@ class FineTuneShape(serializers.ModelSerializer[FineTune]):
             "base_model",
             "workflow",
             "state",
+            "priority",
             "step",
             "steps",
             "progress_percent",
@@ -55,9 +59,15 @@ class FineTuneShape(serializers.ModelSerializer[FineTune]):
 class FineTuneDetailShape(FineTuneShape):
     recipe = serializers.DictField()
     facts = serializers.DictField(help_text="What the trainer said of device, precision and data.")
+    queue = serializers.SerializerMethodField(help_text="Its place among what waits for devices, and why it waits.")
 
     class Meta(FineTuneShape.Meta):
-        fields = [*FineTuneShape.Meta.fields, "recipe", "facts", "flops"]
+        fields = [*FineTuneShape.Meta.fields, "recipe", "facts", "flops", "queue"]
+
+    @extend_schema_field(StandingShape(allow_null=True))
+    def get_queue(self, fine_tune: FineTune) -> dict[str, Any] | None:
+        waits = standing(fine_tune.pk)
+        return None if waits is None else dict(StandingShape(waits).data)
 
 
 class NewFineTune(serializers.Serializer[Any]):
@@ -67,6 +77,9 @@ class NewFineTune(serializers.Serializer[Any]):
     workflow = serializers.CharField(max_length=60, required=False, default="", allow_blank=True)
     changes = serializers.DictField(
         required=False, default=dict, help_text='Recipe values to replace, e.g. {"epochs": 3, "lora": {"rank": 8}}.'
+    )
+    priority = PriorityField(
+        required=False, default="normal", help_text="Above normal takes the permission fine_tunes.prioritise."
     )
 
 

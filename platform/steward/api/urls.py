@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from steward.api import (
     curves,
     datasets,
+    devices,
     fine_tunes,
     hard_records,
     ledger,
@@ -27,6 +28,7 @@ urlpatterns = [
     path("workspaces", workspaces.Workspaces.as_view()),
     path("workspaces/<uuid:workspace_id>", workspaces.WorkspaceDetail.as_view()),
     path("workspaces/<uuid:workspace_id>/workflows", workspaces.WorkspaceWorkflows.as_view()),
+    path("workspaces/<uuid:workspace_id>/allowance", devices.WorkspaceAllowance.as_view()),
     path("base-models", workspaces.BaseModels.as_view()),
     path("datasets", datasets.Datasets.as_view()),
     path("datasets/<uuid:dataset_id>", datasets.DatasetDetail.as_view()),
@@ -53,6 +55,7 @@ urlpatterns = [
     path("fine-tunes/<uuid:fine_tune_id>/events", fine_tunes.FineTuneEvents.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/approve", fine_tunes.FineTuneApproval.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/cancel", fine_tunes.FineTuneCancellation.as_view()),
+    path("fine-tunes/<uuid:fine_tune_id>/priority", devices.FineTunePriority.as_view()),
     path("models", model_versions.Models.as_view()),
     path("models/<uuid:model_id>", model_versions.ModelDetail.as_view()),
     path("models/<uuid:model_id>/evaluations", model_versions.ModelEvaluations.as_view()),

@@ -19,6 +19,8 @@ from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Actor, UserError
 from steward.datasets.models import Split
 from steward.recovery import CONNECTION_LOST, unforeseen
+from steward.runs.dispatch import devices_of
+from steward.runs.launchers.devices import device_environment
 from steward.runs.processes import key_line
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.specs import build_spec, output_context, run_folder, write_spec
@@ -142,7 +144,7 @@ def _ask_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eve
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=trainer_environment(),
+            env=trainer_environment(device_environment(devices_of(evaluation.pk))),
             cwd=spec.parent,
         ) as process,
     ):

@@ -9,5 +9,7 @@ from steward.recovery import RECONNECT
 def run_evaluation(evaluation_id: str) -> None:
     """Evaluates base and tuned and runs the gates."""
     from steward.assurance import evaluating
+    from steward.runs.dispatch import holding
 
-    evaluating.evaluate(evaluation_id)
+    with holding(evaluation_id):
+        evaluating.evaluate(evaluation_id)

@@ -1,15 +1,13 @@
 """Making and queueing an evaluation, inside the action under way that asks for it."""
 
 from steward.assurance.models import Evaluation
-from steward.runs.jobs import TRAINING_SLOT
+from steward.runs.dispatch import claim_devices
 from steward.runs.models import ModelVersion
 from steward.runs.shards import workflow_for
 
 
 def queue_evaluation(model_version: ModelVersion, requested_by_id: int | None) -> Evaluation:
     """Makes and queues an evaluation inside the action under way."""
-    from steward.assurance.jobs import run_evaluation
-
     fine_tune = model_version.fine_tune
     evaluation = Evaluation(
         workspace=model_version.workspace,
@@ -19,5 +17,11 @@ def queue_evaluation(model_version: ModelVersion, requested_by_id: int | None) -
         requested_by_id=requested_by_id,
     )
     evaluation.save(force_insert=True)
-    run_evaluation.configure(lock=TRAINING_SLOT).defer(evaluation_id=str(evaluation.pk))
+    claim_devices(
+        workspace=evaluation.workspace,
+        subject=evaluation.pk,
+        task="assurance.run_evaluation",
+        argument="evaluation_id",
+        priority=fine_tune.priority,
+    )
     return evaluation

@@ -24,6 +24,7 @@ class Event(StrEnum):
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - an event's name
     WORKSPACE_CREATED = "workspace.created"
     POLICY_CHANGED = "policy.changed"
+    ALLOWANCE_CHANGED = "allowance.changed"
     MEMBERSHIP_GRANTED = "membership.granted"
     MEMBERSHIP_REVOKED = "membership.revoked"
     BASE_MODEL_REGISTERED = "base_model.registered"
@@ -57,6 +58,7 @@ class Event(StrEnum):
     SUBJECT_SHREDDED = "subject.shredded"
     FINE_TUNE_REQUESTED = "fine_tune.requested"
     FINE_TUNE_APPROVED = "fine_tune.approved"
+    FINE_TUNE_PRIORITISED = "fine_tune.prioritised"
     FINE_TUNE_DISPATCHED = "fine_tune.dispatched"
     FINE_TUNE_RESUMED = "fine_tune.resumed"
     FINE_TUNE_CANCELLED = "fine_tune.cancelled"
@@ -92,6 +94,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.TOKEN_REVOKED: (),
         Event.WORKSPACE_CREATED: ("domain", "policy"),
         Event.POLICY_CHANGED: (),
+        Event.ALLOWANCE_CHANGED: ("device_hours_per_month", "runs_at_once"),
         Event.MEMBERSHIP_GRANTED: ("role", "member"),
         Event.MEMBERSHIP_REVOKED: ("role", "member"),
         Event.BASE_MODEL_REGISTERED: ("licence", "bytes"),
@@ -123,8 +126,9 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.DATASET_REJECTED: (),
         Event.RECORD_REVEALED: ("reason",),
         Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),
-        Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow"),
+        Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow", "priority"),
         Event.FINE_TUNE_APPROVED: (),
+        Event.FINE_TUNE_PRIORITISED: ("priority",),
         Event.FINE_TUNE_DISPATCHED: ("attempt", "train", "validation", "test", "device", "code"),
         Event.FINE_TUNE_RESUMED: ("attempt", "step"),
         Event.FINE_TUNE_CANCELLED: ("step",),

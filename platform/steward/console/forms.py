@@ -8,6 +8,8 @@ from steward.accounts.models import User, Workspace
 from steward.accounts.policy import RULES
 from steward.accounts.roles import Permission, Role
 from steward.accounts.tokens import DEFAULT_LIFETIME_DAYS, MAX_LIFETIME_DAYS
+from steward.runs.claims import Priority
+from steward.runs.dispatch_actions import MOST_HOURS, MOST_RUNS
 
 
 class NewPerson(forms.Form):
@@ -57,6 +59,27 @@ class PolicyForm(forms.Form):
                 self.fields[name] = forms.IntegerField(
                     min_value=rule.low, max_value=rule.high, label=rule.title, help_text=span
                 )
+
+
+class AllowanceForm(forms.Form):
+    device_hours_per_month = forms.IntegerField(
+        min_value=0,
+        max_value=MOST_HOURS,
+        required=False,
+        label="Device hours a month",
+        help_text="In a calendar month, UTC. What runs when they are used up goes on; what waits starts next month. "
+        "0 is none at all; empty is no limit.",
+    )
+    runs_at_once = forms.IntegerField(
+        min_value=1, max_value=MOST_RUNS, required=False, label="Runs at once", help_text="Empty is no limit."
+    )
+
+
+class PriorityForm(forms.Form):
+    priority = forms.ChoiceField(
+        choices=Priority.choices,
+        help_text="High goes before normal, normal before low; what has waited for a day goes before all.",
+    )
 
 
 class NewToken(forms.Form):

@@ -13,6 +13,7 @@ from steward.console.access import holds, managed_workspaces, may_open, person, 
 from steward.console.reading import ReadingAdmin, WorkspaceFilter
 from steward.console.showing import facts, pill
 from steward.console.site import site
+from steward.runs.dispatch import usage
 
 
 class HouseAdmin(ReadingAdmin):
@@ -25,7 +26,16 @@ class HouseAdmin(ReadingAdmin):
 class WorkspaceAdmin(HouseAdmin):
     list_display = ["name", "slug", "domain", "policy_version", "created_at"]
     search_fields = ["name", "slug"]
-    fields = ["name", "slug", "domain", "shown_policy", "policy_version", "created_at", "shown_members"]
+    fields = [
+        "name",
+        "slug",
+        "domain",
+        "shown_policy",
+        "policy_version",
+        "shown_devices",
+        "created_at",
+        "shown_members",
+    ]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return managed_workspaces(person(request))
@@ -36,15 +46,28 @@ class WorkspaceAdmin(HouseAdmin):
     def tools(self, request: HttpRequest, obj: Workspace) -> list[dict[str, str]]:
         user = person(request)
         may_set = workspaces_for(user, Permission.MANAGE_POLICY).filter(pk=obj.pk).exists()
+        may_lend = user.is_superuser or workspaces_for(user, Permission.MANAGE_DEVICES).filter(pk=obj.pk).exists()
         grant = f"{reverse('admin:grant_role')}?workspace={obj.pk}"
         return [
             *_only(may_set, "Change the policy", reverse("admin:policy", args=[obj.pk])),
+            *_only(may_lend, "Set the devices", reverse("admin:allowance", args=[obj.pk])),
             *_only(_may_manage(user), "Grant a role", grant),
         ]
 
     @admin.display(description="Policy")
     def shown_policy(self, row: Workspace) -> Any:
         return facts((rule.title, _worded(row.policy.get(name), rule.unit)) for name, rule in RULES.items())
+
+    @admin.display(description="Devices")
+    def shown_devices(self, row: Workspace) -> Any:
+        used = usage(row)
+        hours, runs = used.hours_a_month, used.runs_at_once
+        return facts(
+            [
+                ("device hours this month", f"{used.hours_this_month:.1f} of {'no limit' if hours is None else hours}"),
+                ("runs at once", f"{used.runs_now} of {'no limit' if runs is None else runs}"),
+            ]
+        )
 
     @admin.display(description="Members")
     def shown_members(self, row: Workspace) -> Any:

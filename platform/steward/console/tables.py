@@ -16,6 +16,7 @@ from steward.console.showing import digest, facts, pill
 from steward.console.site import site
 from steward.datasets.models import Dataset, DatasetVersion, RedactionRun
 from steward.releases.models import Release, ReleaseState
+from steward.runs.dispatch import standing
 from steward.runs.models import FineTune, ModelVersion
 from steward.vault.models import DataKey
 
@@ -146,6 +147,8 @@ class FineTuneAdmin(StateMixin, ReadingAdmin):
         "dataset_version",
         "base_model",
         "workflow",
+        "priority",
+        "shown_standing",
         "step",
         "steps",
         "best_step",
@@ -162,9 +165,17 @@ class FineTuneAdmin(StateMixin, ReadingAdmin):
     ]
 
     def tools(self, request: HttpRequest, obj: FineTune) -> list[dict[str, str]]:
-        if obj.state != "awaiting":
+        if obj.state not in ("awaiting", "queued"):
             return []
-        return [{"title": "Decide", "link": reverse("admin:approve_fine_tune", args=[obj.pk])}]
+        decide = {"title": "Decide", "link": reverse("admin:approve_fine_tune", args=[obj.pk])}
+        may_raise = can(actor_of(request), Permission.RAISE_PRIORITY, obj.workspace)
+        move = {"title": "Set the priority", "link": reverse("admin:priority", args=[obj.pk])}
+        return [*([decide] if obj.state == "awaiting" else []), *([move] if may_raise else [])]
+
+    @admin.display(description="In the queue")
+    def shown_standing(self, row: FineTune) -> str:
+        waits = standing(row.pk)
+        return "" if waits is None else f"{waits.position} of {waits.of}. {waits.text}"
 
 
 class ModelVersionAdmin(ReadingAdmin):

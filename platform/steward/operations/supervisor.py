@@ -32,6 +32,7 @@ from steward import embedded, keyring
 from steward.audit.database_roles import APP
 from steward.checks import refuse_unsafe_start
 from steward.operations.children import Child
+from steward.runs.dispatch import pools
 
 LOOK_EVERY_SECONDS = 0.2
 LOOK_AT_DATABASE_EVERY_SECONDS = 2.0
@@ -177,9 +178,11 @@ class Supervisor:
 def background_children() -> list[Child]:
     """The sealer and the worker, not started: all that is needed to carry out queued work without serving anything."""
     manage = [sys.executable, str(settings.ROOT / "manage.py")]
+    # Whatever holds a device keeps a job busy; the others are for what needs none.
+    jobs = settings.STEWARD_WORKER_JOBS - 1 + sum(len(devices) for devices in pools().values())
     return [
         Child("sealer", [*manage, "seal", "--watch"], _environment(), grace_seconds=10),
-        Child("worker", [*manage, "work"], _environment(), grace_seconds=25),
+        Child("worker", [*manage, "work", "--concurrency", str(jobs)], _environment(), grace_seconds=25),
     ]
 
 

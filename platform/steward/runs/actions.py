@@ -16,7 +16,8 @@ from steward.audit.recording import audited, record
 from steward.catalog.models import BaseModel
 from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, VersionState
-from steward.runs.models import FineTune, ModelVersion, RunState
+from steward.runs.dispatch import claim_devices, end_claim, refuse_hopeless, wanted_devices
+from steward.runs.models import FineTune, ModelVersion, Pool, Priority, RunState
 from steward.runs.recipes import merged_recipe
 from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
@@ -37,18 +38,23 @@ def request_fine_tune(
     name: str,
     workflow: str = "",
     changes: dict[str, Any] | None = None,
+    priority: int = Priority.NORMAL,
 ) -> FineTune:
     """Queues a fine-tune of an approved version, or holds it for a second person where the policy wants one.
 
     Args:
         workflow: whose recipe, metric and gates apply; by default the dataset's own, else the domain's demo workflow.
         changes: values that replace those of the recipe, by their place in the training spec, e.g. {"epochs": 3}.
+        priority: its place in the queue for devices; above normal takes a permission.
 
     Raises:
-        Refused: the version is not approved, the workflow is unknown, or the recipe is not a valid spec.
+        Refused: the version is not approved, the workflow is unknown, the recipe is not a valid spec, or the workspace
+            may never have the devices.
     """
     workspace = version.workspace
     require(actor, Permission.START_FINE_TUNE, workspace, version)
+    if priority > Priority.NORMAL:
+        require(actor, Permission.RAISE_PRIORITY, workspace, version)
     if DatasetVersion.objects.select_for_update().get(pk=version.pk).state != VersionState.APPROVED:
         raise Refused(
             f"{version} is {version.get_state_display().lower()}. Only an approved dataset version can be trained on; "
@@ -60,6 +66,8 @@ def request_fine_tune(
         raise Refused("Give the fine-tune a name.", code="name_missing", subject=version)
     chosen = workflow or version.dataset.workflow or load_pack(workspace.domain).demo_workflow
     recipe = merged_recipe(workspace.domain, chosen, changes or {}, subject=version)
+    pool = Pool(settings.STEWARD_LAUNCHER)
+    refuse_hopeless(workspace, pool, wanted_devices(recipe), subject=version)
     held = bool(workspace.policy["is_fine_tune_approval_required"])
     fine_tune = FineTune(
         workspace=workspace,
@@ -69,6 +77,8 @@ def request_fine_tune(
         workflow=chosen,
         recipe=recipe,
         state=RunState.AWAITING_APPROVAL if held else RunState.QUEUED,
+        priority=priority,
+        pool=pool,
         requested_by_id=actor.user_id,
     )
     fine_tune.save(force_insert=True)
@@ -78,6 +88,7 @@ def request_fine_tune(
         dataset_version=version.content_digest,
         spec=sha256_digest(json.dumps(recipe, sort_keys=True).encode()),
         workflow=chosen,
+        priority=Priority(priority).name.lower(),
     )
     if not held:
         _queue(fine_tune)
@@ -85,9 +96,15 @@ def request_fine_tune(
 
 
 def _queue(fine_tune: FineTune) -> None:
-    from steward.runs.jobs import TRAINING_SLOT, drive_fine_tune
-
-    drive_fine_tune.configure(lock=TRAINING_SLOT).defer(fine_tune_id=str(fine_tune.pk))
+    claim_devices(
+        workspace=fine_tune.workspace,
+        subject=fine_tune.pk,
+        task="runs.drive_fine_tune",
+        argument="fine_tune_id",
+        priority=fine_tune.priority,
+        wanted=wanted_devices(fine_tune.recipe),
+        pool=fine_tune.pool,
+    )
 
 
 @audited(Event.FINE_TUNE_APPROVED)
@@ -134,7 +151,7 @@ def dispatch_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     locked.state = RunState.RUNNING
     locked.started_at = timezone.now()
     locked.save()
-    record(locked, attempt=1, device="local", code=code_digest(), **counts)
+    record(locked, attempt=1, device=locked.pool, code=code_digest(), **counts)
     return locked
 
 
@@ -160,6 +177,7 @@ def cancel_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     elif locked.state != RunState.CANCELLING:
         locked.state = RunState.CANCELLED
         locked.finished_at = timezone.now()
+        end_claim(locked.pk)
     locked.save(update_fields=["state", "finished_at"])
     record(locked, step=locked.step)
     return locked
@@ -233,7 +251,13 @@ def _lock(fine_tune: FineTune) -> FineTune:
 def _end(fine_tune: FineTune, state: RunState, **changes: Any) -> FineTune:
     """Sets the final state and destroys the run's key and shards: nothing of the training data outlives the run."""
     locked = _lock(fine_tune)
-    for name, value in {"state": state, "finished_at": timezone.now(), "process_id": None, **changes}.items():
+    for name, value in {
+        "state": state,
+        "finished_at": timezone.now(),
+        "process_id": None,
+        "cluster_job": "",
+        **changes,
+    }.items():
         setattr(locked, name, value)
     locked.save()
     destroyed = 0

@@ -17,11 +17,11 @@ from steward.audit.actor import Actor, UserError
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs import actions
 from steward.runs.curves import QUANTITIES
+from steward.runs.launchers import Launcher, LaunchError, launcher_of
 from steward.runs.models import FineTune, Measurement, RunState
-from steward.runs.processes import ask_to_stop, collect, is_alive, key_line, start_trainer
+from steward.runs.processes import key_line
 from steward.runs.sealed_outputs import facts_of, part_of
 from steward.runs.specs import discard_checkpoint, run_folder
-from steward.trainer_process import trainer_command
 from steward.vault.keys import open_key
 from trainers import events
 from trainers.spec import SpecError
@@ -62,9 +62,10 @@ def _drive(fine_tune_id: str) -> FineTune:
                 return fine_tune
             code = getattr(error, "code", "dispatch_failed")
             return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=str(error))
-    silent_deaths = 0
+    silent_deaths, launcher = 0, launcher_of(fine_tune)
     while fine_tune.state in (RunState.RUNNING, RunState.CANCELLING):
-        if not is_alive(fine_tune.process_id, fine_tune.process_started_at):
+        if not launcher.is_alive(fine_tune):
+            launcher.follow(fine_tune)
             if ended := _apply_new_events(fine_tune):
                 return _finish(fine_tune, ended)
             if fine_tune.state == RunState.CANCELLING:
@@ -72,15 +73,19 @@ def _drive(fine_tune_id: str) -> FineTune:
             if silent_deaths == MAX_SILENT_DEATHS:
                 message = "The trainer was killed again and again. Is memory or disk short? See `manage.py doctor`."
                 return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
-            silent_deaths += fine_tune.process_id is not None
-            _launch(fine_tune)
+            silent_deaths += fine_tune.was_launched
+            try:
+                _launch(fine_tune, launcher)
+            except LaunchError as error:
+                return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=error.code, message=str(error))
+        launcher.follow(fine_tune)
         ended = _apply_new_events(fine_tune)
         if ended:
             return _finish(fine_tune, ended)
         time.sleep(POLL_SECONDS)
         fine_tune = _load(fine_tune_id)
-        if fine_tune.state == RunState.CANCELLING and fine_tune.process_id is not None:
-            ask_to_stop(fine_tune.process_id, fine_tune.process_started_at or 0)
+        if fine_tune.state == RunState.CANCELLING:
+            launcher.cancel(fine_tune)
     return fine_tune
 
 
@@ -90,20 +95,11 @@ def _load(fine_tune_id: str) -> FineTune:
     ).get(pk=fine_tune_id)
 
 
-def _launch(fine_tune: FineTune) -> None:
-    """Starts a trainer and remembers it before it can have done anything."""
-    folder = run_folder(fine_tune)
+def _launch(fine_tune: FineTune, launcher: Launcher) -> None:
+    """Starts a trainer, which is remembered before it can have done anything."""
     assert fine_tune.run_key is not None
     assert fine_tune.output_key is not None
-    keys = key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key))
-    command = trainer_command("run", "--spec", str(folder / "spec.json"), "--out", str(folder))
-
-    def remember(process_id: int, started_at: float) -> None:
-        fine_tune.process_id, fine_tune.process_started_at = process_id, started_at
-        fine_tune.attempt += 1
-        fine_tune.save(update_fields=["process_id", "process_started_at", "attempt"])
-
-    start_trainer(command, folder, keys, remember)
+    launcher.start(fine_tune, key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key)))
     if fine_tune.attempt > 1:
         actions.note_resumed(actor=WORKER, fine_tune=fine_tune)
 
@@ -209,7 +205,7 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
 
 
 def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
-    collect(fine_tune.process_id)
+    launcher_of(fine_tune).collect(fine_tune)
     match ended:
         case events.RunFinished():
             try:

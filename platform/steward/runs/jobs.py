@@ -4,13 +4,24 @@ from procrastinate.contrib.django import app
 
 from steward.recovery import RECONNECT
 
-# Jobs that share a lock run one after the other: one trainer at a time on this machine's one device.
+# Trainers that hold no device of their own run one after the other.
 TRAINING_SLOT = "training-slot-0"
 
 
 @app.task(name="runs.drive_fine_tune", queue="training", retry=RECONNECT)
 def drive_fine_tune(fine_tune_id: str) -> None:
     """Brings a fine-tune to its end."""
-    from steward.runs import following
+    from steward.runs import dispatch, following
 
-    following.drive(fine_tune_id)
+    with dispatch.holding(fine_tune_id):
+        following.drive(fine_tune_id)
+
+
+# Six fields: croniter reads the last as seconds.
+@app.periodic(cron="* * * * * */20")
+@app.task(name="runs.place_waiting", queueing_lock="runs.place_waiting")
+def place_waiting(timestamp: int) -> None:
+    """Gives free devices to what waits: a month began, a worker died, a limit was changed."""
+    from steward.runs import dispatch
+
+    dispatch.place_waiting()

@@ -10,7 +10,10 @@ from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
+from steward.runs.claims import Allowance, DeviceClaim, Pool, Priority
 from steward.vault.models import DataKey, SealedObject
+
+__all__ = ["Allowance", "DeviceClaim", "FineTune", "Measurement", "ModelVersion", "Pool", "Priority", "RunState"]
 
 
 class RunState(models.TextChoices):
@@ -43,11 +46,14 @@ class FineTune(models.Model):
     workflow = models.CharField(max_length=60)
     recipe = models.JSONField(help_text="The part of the training spec that a person decides.")
     state = models.CharField(max_length=12, choices=RunState.choices, default=RunState.QUEUED)
+    priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
+    pool = models.CharField(max_length=8, choices=Pool.choices, default=Pool.LOCAL)
     run_key = models.ForeignKey(DataKey, on_delete=models.PROTECT, null=True, related_name="+")
     output_key = models.ForeignKey(DataKey, on_delete=models.PROTECT, null=True, related_name="+")
     attempt = models.PositiveSmallIntegerField(default=0)
     process_id = models.PositiveIntegerField(null=True)
     process_started_at = models.FloatField(null=True, help_text="Tells the trainer from a later process of that id.")
+    cluster_job = models.CharField(max_length=60, blank=True, help_text="The trainer as a Ray cluster knows it.")
     event_offset = models.BigIntegerField(default=0, help_text="Bytes of the event file read so far.")
     step = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField(default=0)
@@ -76,6 +82,11 @@ class FineTune(models.Model):
     @property
     def is_over(self) -> bool:
         return self.state in TERMINAL_STATES
+
+    @property
+    def was_launched(self) -> bool:
+        """Whether a trainer is remembered, alive or dead."""
+        return self.process_id is not None or bool(self.cluster_job)
 
     @property
     def progress_percent(self) -> int:

@@ -9,8 +9,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -26,12 +27,19 @@ def key_line(data_key: bytes, output_key: bytes) -> bytes:
     return json.dumps({"data_key": data_key.hex(), "output_key": output_key.hex()}).encode() + b"\n"
 
 
-def start_trainer(command: Sequence[str], folder: Path, keys: bytes, remember: Callable[[int, float], None]) -> None:
+def start_trainer(
+    command: Sequence[str],
+    folder: Path,
+    keys: bytes,
+    remember: Callable[[int, float], None],
+    devices: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Starts a trainer in a session of its own; its events are appended to `events.jsonl` in `folder`.
 
     Args:
         remember: stores process id and start time (seconds since the epoch), which together name the process. Called
             before the trainer gets its keys: one that nobody remembers has none, and ends by itself.
+        devices: variables that say which devices it may use.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _drop_half_line(folder / "events.jsonl")
@@ -42,7 +50,7 @@ def start_trainer(command: Sequence[str], folder: Path, keys: bytes, remember: C
             stdout=events,
             stderr=log,
             cwd=folder,
-            env=trainer_environment(),
+            env=trainer_environment(devices),
             start_new_session=True,
         )
     assert process.stdin is not None

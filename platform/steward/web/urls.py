@@ -50,6 +50,7 @@ _workspace: list[URLPattern | URLResolver] = [
     path("fine-tunes/preview/", fine_tunes.preview, name="preview"),
     path("fine-tunes/<uuid:pk>/", fine_tunes.fine_tune, name="fine_tune"),
     path("fine-tunes/<uuid:pk>/approve/", fine_tunes.approve, name="approve_fine_tune"),
+    path("fine-tunes/<uuid:pk>/priority/", fine_tunes.prioritise, name="prioritise_fine_tune"),
     path("fine-tunes/<uuid:pk>/cancel/", fine_tunes.cancel, name="cancel_fine_tune"),
     path("fine-tunes/<uuid:pk>/measurements/", measurements.measurements, name="measurements"),
     path("fine-tunes/<uuid:pk>/measurements/<slug:form>/", measurements.download, name="measurements_file"),

@@ -39,6 +39,7 @@ CALLS = [
     Call("GET", "workspaces"),
     Call("GET", "workspaces/{workspace}"),
     Call("GET", "workspaces/{workspace}/workflows"),
+    Call("GET", "workspaces/{workspace}/allowance"),
     Call("GET", "base-models"),
     Call("GET", "datasets"),
     Call("GET", "datasets/{dataset}"),
@@ -99,6 +100,13 @@ CALLS = [
         body={"dataset_version": "{approved}", "base_model": "{base_model}", "name": "run", "changes": {"epochs": 1}},
     ),
     Call("POST", "fine-tunes/{held}/approve", P.APPROVE_DATASET),
+    Call(
+        "POST",
+        "workspaces/{workspace}/allowance",
+        P.MANAGE_DEVICES,
+        body={"device_hours_per_month": 40, "runs_at_once": None},
+    ),
+    Call("POST", "fine-tunes/{held}/priority", P.RAISE_PRIORITY, body={"priority": "high"}),
     Call("POST", "fine-tunes/{fine_tune}/cancel", P.START_FINE_TUNE),
     Call("POST", "models/{model}/evaluations", P.EVALUATE_MODEL, 202),
     Call(

@@ -15,6 +15,7 @@ from steward.console.access import CONSOLE_ROLES
 from steward.datasets.models import DatasetVersion
 from steward.keyring import verification_key
 from steward.releases.models import Release
+from steward.runs.claims import Allowance, Priority
 from steward.runs.models import FineTune
 
 LISTS = {
@@ -32,6 +33,8 @@ PAGES = {
     "approve_fine_tune": "held",
     "approve_release": "release",
     "policy": "workspace",
+    "allowance": "workspace",
+    "priority": "held",
     "redaction_workspace": "workspace",
 }
 
@@ -153,7 +156,7 @@ def test_only_our_own_pages_are_there(rooms: Any) -> None:
         "index", "login", "logout", "jsi18n", "approvals", "approve_version", "approve_fine_tune", "approve_release",
         "new_person", "sign_in_link", "new_workspace", "policy", "grant_role", "revoke_role", "tokens", "revoke_token",
         "ledger_export", "evidence", "redaction", "redaction_workspace", "redaction_propose", "redaction_version",
-        "redaction_entry",
+        "redaction_entry", "allowance", "priority",
     }  # fmt: skip
 
 
@@ -277,6 +280,25 @@ def test_an_officer_changes_the_policy_within_its_ranges(rooms: Any, officer: Cl
     assert "Ensure this value" in officer.post(address, {**form, "confidence_percent": 100}).content.decode()
     assert officer.post(address, form).status_code == 302
     assert Workspace.objects.get(pk=rooms.ids["workspace"]).policy == policy
+    assert rooms.browser(rooms.people[Role.AUDITOR]).get(address).status_code == 404
+
+
+def test_an_officer_and_an_administrator_set_the_devices_of_a_workspace(rooms: Any, officer: Client) -> None:
+    address = reverse("admin:allowance", args=[rooms.ids["workspace"]])
+    assert "Ensure this value" in officer.post(address, {"runs_at_once": 0}).content.decode()
+    page = officer.post(address, {"device_hours_per_month": 40, "runs_at_once": ""}, follow=True).content.decode()
+    assert "0.0 of 40" in page
+    administrator = rooms.browser(rooms.people[Role.ADMINISTRATOR])
+    assert administrator.post(address, {"device_hours_per_month": "", "runs_at_once": 2}).status_code == 302
+    allowance = Allowance.objects.get(workspace=rooms.ids["workspace"])
+    assert (allowance.device_hours_per_month, allowance.runs_at_once) == (None, 2)
+    assert rooms.browser(rooms.people[Role.AUDITOR]).get(address).status_code == 404
+
+
+def test_an_officer_moves_a_fine_tune_that_waits(rooms: Any, officer: Client) -> None:
+    address = reverse("admin:priority", args=[rooms.ids["held"]])
+    assert officer.post(address, {"priority": "2"}).status_code == 302
+    assert FineTune.objects.get(pk=rooms.ids["held"]).priority == Priority.HIGH
     assert rooms.browser(rooms.people[Role.AUDITOR]).get(address).status_code == 404
 
 

@@ -36,6 +36,25 @@ def test_the_form_asks_for_a_fine_tune(lenient: House, browser_of: Any, base_mod
     assert fine_tune.state == RunState.CANCELLED
 
 
+def test_the_page_says_why_a_fine_tune_waits_and_who_may_raise_it(
+    lenient: House, browser_of: Any, base_model: Any
+) -> None:
+    version = lenient.approved(visits(9))
+    person, officer = browser_of(lenient.analyst), browser_of(lenient.officer)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/"
+    assert '<option value="2">High' not in person.get(f"{address}new/").text
+    for _ in range(2):
+        person.post(f"{address}new/", form(version, base_model))
+    waits = FineTune.objects.filter(workspace=lenient.workspace).latest("created_at")
+    page = person.get(f"{address}{waits.pk}/").text
+    assert "Queued: 1 of 1" in page
+    assert "1 device on this machine" in page
+    assert person.post(f"{address}{waits.pk}/priority/", {"priority": "2"}).status_code == 403
+    assert officer.post(f"{address}{waits.pk}/priority/", {"priority": "2"}).status_code == 302
+    waits.refresh_from_db()
+    assert waits.get_priority_display() == "High"
+
+
 def test_a_wrong_setting_is_explained_on_the_form(lenient: House, browser_of: Any, base_model: Any) -> None:
     version = lenient.approved(visits(9))
     person = browser_of(lenient.analyst)

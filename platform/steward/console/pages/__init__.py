@@ -1,6 +1,17 @@
 """The console's own pages, and their addresses."""
 
-from steward.console.pages import approvals, evidence, ledger, members, overview, people, redaction, tokens, workspaces
+from steward.console.pages import (
+    approvals,
+    devices,
+    evidence,
+    ledger,
+    members,
+    overview,
+    people,
+    redaction,
+    tokens,
+    workspaces,
+)
 
 ROUTES = [
     ("approvals/", approvals.queue, "approvals"),
@@ -17,6 +28,8 @@ ROUTES = [
     ("house/people/<int:user_id>/link/", people.sign_in_link, "sign_in_link"),
     ("house/new-workspace/", workspaces.new_workspace, "new_workspace"),
     ("house/workspaces/<uuid:workspace_id>/policy/", workspaces.policy, "policy"),
+    ("house/workspaces/<uuid:workspace_id>/devices/", devices.allowance, "allowance"),
+    ("fine-tunes/<uuid:fine_tune_id>/priority/", devices.priority, "priority"),
     ("house/grant/", members.grant, "grant_role"),
     ("house/memberships/<int:membership_id>/revoke/", members.revoke, "revoke_role"),
     ("house/tokens/", tokens.own_tokens, "tokens"),

@@ -9,12 +9,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from domains.packs import Pack, load_pack
+from steward.accounts.permissions import permissions_of
 from steward.accounts.roles import Permission
 from steward.audit.actor import Refused, UserError
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion, VersionState
-from steward.runs import actions
+from steward.runs import actions, dispatch_actions
+from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
+from steward.runs.dispatch import standing
 from steward.runs.models import FineTune, ModelVersion
 from steward.runs.recipes import merged_recipe
 from steward.web.command_line import fine_tune_command
@@ -57,6 +60,7 @@ def _start(request: WorkspaceRequest) -> HttpResponse:
         name=request.POST.get("name", ""),
         workflow=request.POST.get("workflow", ""),
         changes=changes_of(request.POST),
+        priority=_priority(request),
     )
     return redirect("web:fine_tune", request.workspace.slug, fine_tune.pk)
 
@@ -66,6 +70,19 @@ def _chosen(request: WorkspaceRequest) -> tuple[DatasetVersion, BaseModel]:
     versions = DatasetVersion.objects.select_related("dataset", "workspace").filter(workspace=request.workspace)
     version = get_object_or_404(versions, pk=_id(request.POST.get("version", "")))
     return version, get_object_or_404(BaseModel.objects.all(), pk=_id(request.POST.get("base_model", "")))
+
+
+def _priority(request: WorkspaceRequest) -> int:
+    chosen = request.POST.get("priority", str(Priority.NORMAL.value))
+    if chosen not in map(str, Priority.values):
+        raise Refused("Choose low, normal or high.", code="priority_unknown")
+    return int(chosen)
+
+
+def _priorities(request: WorkspaceRequest, most: int) -> list[tuple[int, str]]:
+    """The priorities that the person may choose from: up to `most` without the permission to raise it."""
+    may_raise = Permission.RAISE_PRIORITY in permissions_of(request.actor, request.workspace)
+    return [(value, label) for value, label in Priority.choices if may_raise or value <= most]
 
 
 def _id(text: str) -> uuid.UUID:
@@ -99,6 +116,8 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "name": request.POST.get("name") or f"{version.dataset.name if version else workflow} #{number}",
         "fields": [(each, given.get(each.path) or value) for each, value in shown_values(recipe)],
         "chosen_model": given.get("base_model", ""),
+        "priorities": _priorities(request, Priority.NORMAL),
+        "chosen_priority": given.get("priority", str(Priority.NORMAL.value)),
     }
 
 
@@ -145,6 +164,8 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "spec": json.dumps(found.recipe, indent=2),
         "settings": [(field, value) for field, value in shown_values(found.recipe) if value is not None],
         "data": [(part, counts) for part, counts in data if counts],
+        "waits": standing(found.pk),
+        "priorities": _priorities(request, found.priority),
         "is_own": found.requested_by_id == request.actor.user_id,
     }
     template = "web/part_fine_tune.html" if request.headers.get("HX-Target") == "run" else "web/fine_tune.html"
@@ -156,6 +177,15 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 def approve(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Lets a held fine-tune start."""
     actions.approve_fine_tune(actor=request.actor, fine_tune=row_or_404(request, FINE_TUNES, pk))
+    return redirect("web:fine_tune", request.workspace.slug, pk)
+
+
+@require_POST
+@in_workspace
+def prioritise(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Moves a fine-tune that waits."""
+    found = row_or_404(request, FINE_TUNES, pk)
+    dispatch_actions.change_priority(actor=request.actor, fine_tune=found, priority=_priority(request))
     return redirect("web:fine_tune", request.workspace.slug, pk)
 
 
