@@ -79,7 +79,7 @@ class NewFineTune(serializers.Serializer[Any]):
         required=False, default=dict, help_text='Recipe values to replace, e.g. {"epochs": 3, "lora": {"rank": 8}}.'
     )
     priority = PriorityField(
-        required=False, default="normal", help_text="Above normal takes the permission fine_tunes.prioritise."
+        required=False, help_text="Normal where nothing is said; above takes the permission fine_tunes.prioritise."
     )
 
 
