@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--spec", type=Path, required=True)
         if name != "validate":
             command.add_argument("--out", type=Path, required=True)
+        if name in ("run", "resume"):
+            # Set by the first of several processes for the others.
+            command.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+            command.add_argument("--meeting", default="", help=argparse.SUPPRESS)
         if name == "evaluate":
             command.add_argument("--metric", required=True)
             command.add_argument("--max-new-tokens", type=int, default=32)
@@ -69,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "serve":
             command.add_argument("--socket", type=Path, required=True)
             command.add_argument("--idle-seconds", type=float, default=900.0)
+    remote = commands.add_parser("remote", help="train for a platform that connects to this machine")
+    remote.add_argument("--run", required=True)
+    remote.add_argument("--platform-key", required=True, help="64 hex digits; whoever holds it may give orders")
+    remote.add_argument("--address", default="", help="as the platform reaches this machine; found by itself if empty")
+    remote.add_argument("--port", type=int, default=0)
+    remote.add_argument("--patience", type=float, default=24 * 3600.0, help="seconds without the platform")
     bundled = commands.add_parser("bundled", help="lay the bundled base model out as a safetensors folder")
     bundled.add_argument("--cache", type=Path, required=True)
     return parser
@@ -83,6 +93,12 @@ def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
         prepare_process()
         if arguments.command == "bundled":
             _bundled(arguments.cache, speak)
+            return EXIT_DONE
+        if arguments.command == "remote":
+            from trainers.remote import serve_remote
+
+            run = arguments.run
+            serve_remote(arguments, speak)
             return EXIT_DONE
         spec = _spec(arguments.spec)
         run = spec.run
@@ -154,6 +170,9 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
         bench = open_bench(spec, keys, arguments.out, is_for_loss=False)
         Server(spec, bench, arguments.socket, arguments.idle_seconds, speak, stop).run(stdin)
         return
+    if getattr(arguments, "rank", 0):
+        _train(arguments, spec, keys, speak, stop)  # the first process holds the folder
+        return
     with only_one(arguments.out):
         if arguments.command == "evaluate":
             from trainers.evaluation import Question, evaluate
@@ -167,11 +186,22 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
 
             export(spec, keys, arguments.out, arguments.format, speak, stop, is_plain=arguments.plain)
         else:
-            from trainers.run import train
+            _train(arguments, spec, keys, speak, stop)
 
-            is_resume = arguments.command == "resume"
-            step = arguments.step if is_resume else None
-            train(spec, keys, arguments.out, speak, stop, must_resume=is_resume, from_step=step)
+
+def _train(arguments: argparse.Namespace, spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
+    from trainers.parallel import Place, joined
+    from trainers.run import train
+
+    is_resume = arguments.command == "resume"
+    step = arguments.step if is_resume else None
+    place = Place(arguments.rank, spec.parallel.processes, arguments.meeting) if arguments.meeting else None
+    with joined(spec, keys, arguments.out, arguments.spec, place) as group:
+        try:
+            train(spec, keys, arguments.out, speak, stop, must_resume=is_resume, from_step=step, group=group)
+        except TrainerError:
+            stop.check()  # whoever stops one process often stops them all: then it is no loss but a cancellation
+            raise
 
 
 def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:

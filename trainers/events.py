@@ -363,6 +363,16 @@ class ServeStopped(Event):
     requests: int
 
 
+@dataclass(frozen=True)
+class RemoteListening(Event):
+    """A trainer on another machine waits for the platform there; ``public_key`` is the one it will prove to hold."""
+
+    name: ClassVar[str] = "remote.listening"
+    address: str
+    port: int
+    public_key: str
+
+
 EVENTS: dict[str, type[Event]] = {each.name: each for each in Event.__subclasses__()}
 
 

@@ -14,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +33,12 @@ from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
 from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
-from trainers.events import CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
+from trainers.events import AnswersMeasured, CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
 from trainers.flops import Flops
 from trainers.forward import Forward, MicroBatch, micro_batch
 from trainers.methods import Method
 from trainers.optimiser import AdamW, Average, clip, learning_rate_at
+from trainers.parallel import ALONE, Group
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of
 from trainers.spec import Spec, identity
@@ -68,7 +70,17 @@ class Loop:
     ``met`` (2, records) is each training record's loss when it was first and when it was last learnt from.
     """
 
-    def __init__(self, spec: Spec, parts: Parts, out: Path, key: bytes, speak: Speaker, stop: Stop) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        parts: Parts,
+        out: Path,
+        key: bytes,
+        speak: Speaker,
+        stop: Stop,
+        group: Group = ALONE,
+    ) -> None:
+        self.group = group
         self.spec, self.parts, self.out = spec, parts, out
         self._key, self._speak, self._stop = key, speak, stop
         self._identity = identity(spec)
@@ -125,7 +137,9 @@ class Loop:
                 return 0.0
 
             prefix, split.prefix = split.prefix, ()
-            self._in_pieces(split, list(range(len(split))), look, lambda: None)
+            mine = self.group.share(list(range(len(split))), split.lengths)
+            self._in_pieces(split, mine, look, lambda: None)
+            self.group.add(reference)
             split.prefix, split.reference = prefix, reference
         self.parts.adapter.model.train(self.parts.adapter.has_dropout)
 
@@ -153,7 +167,9 @@ class Loop:
         self._speak(RunResumed(run=self.spec.run, step=self.state.step, steps=self.schedule.steps))
 
     def save(self) -> None:
-        """Writes the checkpoint of the last finished step."""
+        """Writes the checkpoint of the last finished step; the first of several processes does."""
+        if self.group.rank:
+            return
         tensors: dict[str, Tensor] = {
             "weights": self.parts.adapter.weights,
             "best": self.best,
@@ -211,8 +227,12 @@ class Loop:
             losses.update(zip(piece, parts, strict=True))
             return float(sum(parts))
 
-        total = self._in_pieces(train, batch, learn, lambda: adapter.grads.zero_())
-        self._meet(losses)
+        if self.group.size > 1:
+            torch.manual_seed(self._seed_of_step())
+        total = self._in_pieces(train, self.group.share(batch, self._lengths), learn, lambda: adapter.grads.zero_())
+        self.group.add(adapter.grads)
+        total = self.group.total(total)
+        self._meet(self._losses_of_all(batch, losses))
         norm = clip(adapter.grads, spec.optimiser.clip_norm)
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
         if math.isfinite(total) and math.isfinite(norm):
@@ -237,6 +257,19 @@ class Loop:
                 "lower optimiser.learning_rate, or set precision to fp32",
                 EXIT_FAULT,
             )
+
+    def _seed_of_step(self) -> int:
+        """So that each process drops other inputs, and the same ones again after a resume."""
+        place = f"{self.spec.seed}:{self.state.step}:{self.group.rank}"
+        return random.Random(place).getrandbits(32)  # noqa: S311 - a seed, not a secret
+
+    def _losses_of_all(self, batch: list[int], own: dict[int, float]) -> dict[int, float]:
+        """The losses of a step's records, those that other processes learnt from among them."""
+        if self.group.size == 1:
+            return own
+        losses = torch.tensor([own.get(index, 0.0) for index in batch], dtype=torch.float64)
+        self.group.add(losses)
+        return dict(zip(batch, losses.tolist(), strict=True))
 
     def _meet(self, losses: dict[int, float]) -> None:
         """Remembers what each record of a step cost, per unit."""
@@ -304,18 +337,22 @@ class Loop:
         judged = adapter.weights if self._average is None else self._average.vector
         # Without dropout, which would blur the loss and move the random state on.
         adapter.model.eval()
+        everything = list(range(len(held_out)))
+        # Methods that watch more than the loss want to see every record.
+        is_shared = self.spec.method == "sft"
         with self._holding(judged):
             total = self._in_pieces(
                 held_out,
-                list(range(len(held_out))),
+                self.group.share(everything, held_out.lengths) if is_shared else everything,
                 lambda _, piece: method.measure(forward, piece),
                 lambda: method.measured(run, step),
             )
             said = method.measured(run, step)
-            answered = None if self.parts.answers is None else self.parts.answers.look(self.parts, step, self._stop)
+            answered = self._answer(step)
+        total = self.group.total(total) if is_shared else total
         adapter.model.train(adapter.has_dropout)
         loss = total / self._held_out_units
-        score = answered.score if answered is not None and self.spec.best_by == "metric" else None
+        score = self._agree_on(answered) if self.parts.answers is not None and self.spec.best_by == "metric" else None
         is_best = not is_start and self._is_better(loss, score)
         if is_best:
             self.state.best_loss, self.state.best_score = loss, score
@@ -327,6 +364,16 @@ class Loop:
         for event in (said, answered):
             if event is not None:
                 self._speak(event)
+
+    def _answer(self, step: int) -> AnswersMeasured | None:
+        """What the model answers as it is; the first of several processes asks it."""
+        if self.parts.answers is None or self.group.rank:
+            return None
+        return self.parts.answers.look(self.parts, step, self._stop)
+
+    def _agree_on(self, answered: AnswersMeasured | None) -> float:
+        """The score of the answers, in every process."""
+        return self.group.total(0.0 if answered is None else answered.score)
 
     @contextmanager
     def _holding(self, vector: Tensor) -> Iterator[None]:

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import resource
@@ -30,6 +31,8 @@ from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED, Cancelled, Paused, Trai
 from trainers.events import Event, encode
 
 GRACE_SECONDS = 4.0
+# Source: prctl(2), linux/prctl.h
+_PR_SET_PDEATHSIG = 1
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -52,6 +55,24 @@ def prepare_process() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     # Libraries warn about their own deprecations; nobody reads a trainer's stderr line by line.
     warnings.simplefilter("ignore")
+
+
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """What a fresh child does before it becomes its program: ask the kernel to be killed when `parent` is.
+
+    Only Linux can do that; elsewhere there is nothing to do.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    # Loaded here: between fork and exec there must be as little work as possible.
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
 
 
 class Speaker:

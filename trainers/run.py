@@ -31,6 +31,7 @@ from trainers.keys import Keys
 from trainers.loop import Loop, Parts
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
+from trainers.parallel import ALONE, Group
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
@@ -98,7 +99,9 @@ def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
     )
 
 
-def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tuple[Loop, ModelFolder, Any]:
+def prepare(
+    spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, group: Group = ALONE
+) -> tuple[Loop, ModelFolder, Any]:
     """Everything up to the first step.
 
     Raises:
@@ -126,7 +129,7 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
     for split in splits.values():
         split.prefix = adapter.prefix
     torch.manual_seed(spec.seed)
-    loop = Loop(spec, parts, out, keys.output_key, speak, stop)
+    loop = Loop(spec, parts, out, keys.output_key, speak, stop, group)
     loop.look_at_start()
     speak(
         RunStarted(
@@ -148,9 +151,19 @@ def prepare(spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop) -> tu
 
 
 def train(
-    spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, *, must_resume: bool, from_step: int | None = None
+    spec: Spec,
+    keys: Keys,
+    out: Path,
+    speak: Speaker,
+    stop: Stop,
+    *,
+    must_resume: bool,
+    from_step: int | None = None,
+    group: Group = ALONE,
 ) -> None:
     """Runs a spec to its end, from the checkpoint in ``out`` where there is one, or from an older one that was kept.
+
+    Of several processes all learn, and the first alone speaks to people, saves and ships.
 
     Raises:
         TrainerError: ``checkpoint.missing`` when ``must_resume`` and there is none; as ``prepare`` and ``Loop.go``.
@@ -158,10 +171,16 @@ def train(
     """
     if must_resume and not has_checkpoint(out):
         raise TrainerError("checkpoint.missing", f"no checkpoint in {out}", "use run to start from the beginning")
-    loop, folder, tokenizer = prepare(spec, keys, out, speak, stop)
+    loop, folder, tokenizer = prepare(spec, keys, out, speak, stop, group)
+    if group.rank:
+        group.total(0.0)  # the first one may go back to an older checkpoint
     if has_checkpoint(out):
-        loop.resume(from_step)
+        loop.resume(None if group.rank else from_step)
+    if not group.rank:
+        group.total(0.0)
     loop.go()
+    if group.rank:
+        return
     if not math.isfinite(loop.state.best_loss):
         raise TrainerError(
             "training.diverged",

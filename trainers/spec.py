@@ -156,6 +156,14 @@ class AnswersSpec:
 
 
 @dataclass(frozen=True)
+class ParallelSpec:
+    """Processes that learn each batch together, one device each. Changes speed, not the result beyond rounding."""
+
+    kind: str = declared(Choice(("data",)), "data")
+    processes: int = declared(Whole(1, 1024), 1)
+
+
+@dataclass(frozen=True)
 class OptimiserSpec:
     """AdamW on what is trained, in fp32. ``clip_norm`` 0 clips nothing.
 
@@ -204,6 +212,7 @@ class Spec:
     preference: PreferenceSpec = part(PreferenceSpec, is_required=False)
     classification: ClassificationSpec | None = declared(Maybe(Part(ClassificationSpec)), None)
     optimiser: OptimiserSpec = part(OptimiserSpec, is_required=False)
+    parallel: ParallelSpec = part(ParallelSpec, is_required=False)
     epochs: int = declared(Whole(1, 1000), 1)
     max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     batch_tokens: int = declared(Whole(1, 10_000_000), 2048)
@@ -321,6 +330,7 @@ HOW_LONG = (
     "checkpoint_every",
     "keep_checkpoints",
     "micro_tokens",
+    "parallel",
 )
 
 

@@ -1,0 +1,139 @@
+"""Several processes learn as one would, and fail as one: real processes, joined by gloo on a CPU."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from trainers import events
+from trainers.parallel import Place, Ranks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+TWO = {"parallel": {"processes": 2}}
+
+
+def start(bench, **changes):
+    """The run as a process of its own, so that its helpers are children of nobody here."""
+    spec = bench.spec(**changes)
+    argv = [sys.executable, "-m", "trainers", "run", "--spec", str(spec), "--out", str(bench.out)]
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process.stdin.write(bench.key_line)
+    process.stdin.close()
+    return process
+
+
+def heard(process, until=lambda event: False):
+    said = []
+    for line in process.stdout:
+        said.append(events.decode(line))
+        if until(said[-1]):
+            break
+    return said
+
+
+def run(bench, **changes):
+    with start(bench, **changes) as process:
+        said = heard(process)
+    return process.returncode, said
+
+
+def curve(said, kind=events.TrainStep):
+    return [event.loss for event in said if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"packing": "bucket", "way": "full", "optimiser": {"learning_rate": 0.002}}],
+    ids=["lora", "full"],
+)
+def test_two_processes_learn_as_one_does(bench, kit, changes, tmp_path):
+    changes = {"epochs": 2, **changes}
+    code, alone = run(bench, **changes)
+    assert code == 0, alone[-1]
+    bench.out = tmp_path / "two"
+    code, both = run(bench, **changes, **TWO)
+    assert code == 0, both[-1]
+    assert len(curve(both)) == len(curve(alone)) > 4
+    assert curve(both) == pytest.approx(curve(alone), rel=2e-4)
+    assert curve(both, events.EvalLoss) == pytest.approx(curve(alone, events.EvalLoss), rel=2e-4)
+    norms = [[each.grad_norm for each in kit.of(events.TrainStep, said)] for said in (alone, both)]
+    assert norms[1] == pytest.approx(norms[0], rel=2e-3)
+    assert both[-1].tokens == alone[-1].tokens
+    assert sorted(path.name for path in bench.out.iterdir() if "meeting" in path.name) == []
+
+
+def test_pairs_are_measured_against_the_same_reference_by_two_as_by_one(bench, kit, tmp_path):
+    for name, seed in (("train", 1), ("validation", 2)):
+        yes = {"role": "assistant", "content": "yes"}
+        made = kit.records(8, seed=seed, name=name)
+        bench.seal(name, [{**each, "messages": [each["messages"][0], yes], "rejected": "no"} for each in made])
+    changes = {"method": "dpo", "epochs": 1}
+    code, alone = run(bench, **changes)
+    assert code == 0, alone[-1]
+    bench.out = tmp_path / "two"
+    code, both = run(bench, **changes, **TWO)
+    assert code == 0, both[-1]
+    assert curve(both) == pytest.approx(curve(alone), rel=1e-3)
+    seen = [[each.accuracy for each in kit.of(events.PreferenceMeasured, said)] for said in (alone, both)]
+    assert seen[0] == seen[1]
+
+
+def test_a_run_of_two_that_is_killed_goes_on_as_if_nothing_had_been(bench, kit, tmp_path):
+    changes = {"epochs": 3, "checkpoint_every": 2, "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}, **TWO}
+    code, said = run(bench, **changes)
+    assert code == 0, said[-1]
+    expected = said[-1].adapter_digest
+    bench.out = tmp_path / "killed"
+    with start(bench, **changes) as process:
+        heard(process, lambda event: isinstance(event, events.TrainStep) and event.step == 5)
+        others = psutil.Process(process.pid).children()
+        assert len(others) == 1
+        process.kill()
+    _, alive = psutil.wait_procs(others, timeout=10)
+    assert not alive, "the other process outlived the first"
+    assert kit.files_holding(bench.out, bench.output_key.hex().encode()) == []
+    code, said = run(bench, **changes)
+    assert code == 0, said[-1]
+    assert kit.of(events.RunResumed, said)[0].step == 4
+    assert said[-1].adapter_digest == expected
+
+
+def test_the_loss_of_one_process_ends_the_run_in_words_and_it_can_go_on_alone(bench, kit):
+    with start(bench, epochs=3, checkpoint_every=2, **TWO) as process:
+        heard(process, lambda event: isinstance(event, events.TrainStep) and event.step == 3)
+        (other,) = psutil.Process(process.pid).children()
+        assert bench.data_key.hex() not in " ".join([*other.cmdline(), *other.environ().values()])
+        other.kill()
+        said = heard(process)
+    assert isinstance(said[-1], events.RunFailed)
+    assert said[-1].code == "parallel.lost"
+    code, said = run(bench, epochs=3)
+    assert code == 0, said[-1]
+    assert kit.of(events.RunResumed, said)[0].step >= 2
+
+
+def test_a_cancelled_run_of_two_is_gone_within_five_seconds(bench):
+    with start(bench, epochs=50, **TWO) as process:
+        heard(process, lambda event: isinstance(event, events.TrainStep) and event.step == 3)
+        others = psutil.Process(process.pid).children()
+        begun = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        said = heard(process)
+        process.wait(10)
+    assert time.monotonic() - begun < 5
+    assert isinstance(said[-1], events.RunCancelled)
+    assert said[-1].step > 2
+    assert not psutil.wait_procs(others, timeout=5)[1]
+
+
+def test_records_are_shared_out_whole_and_evenly():
+    lengths = [7, 3, 9, 1, 1, 5, 8]
+    parts = [Ranks(Place(rank, 3, ""), "cpu", []).share(list(range(7)), lengths) for rank in range(3)]
+    assert sorted(index for part in parts for index in part) == list(range(7))
+    loads = [sum(lengths[index] for index in part) for part in parts]
+    assert max(loads) - min(loads) <= 2
+    assert Ranks(Place(2, 3, ""), "cpu", []).share([4], lengths) == []

@@ -1,0 +1,253 @@
+"""Data parallel training: several processes learn one batch together, each a part of its records.
+
+Rank 0 is the process that was started; it starts the others, hands them the keys over their stdin, and alone speaks,
+checkpoints and ships. Weights and gradients are one vector each (`trainers.adapter`), so one sum over the processes
+makes a step: each divides its loss by the supervised tokens of the whole batch before the gradients are added, so
+the result is that of one process up to the order of additions, and every process makes the same update.
+
+Guarantees: keys are in no argument, environment or file; a process that is killed ends the others, and the run can be
+resumed, with another number of processes too; no process outlives rank 0.
+Does not: encrypt what the processes say to one another. On one machine they use its loopback device, or the GPUs' own
+links; between machines they use the network as it is. Gradients tell of the data: between machines that takes a network
+that is trusted or encrypted below (see `deploy/README.md`). Does not split the data either: each process reads and
+tokenises all of it.
+
+Example:
+    >>> with joined(spec, keys, out, spec_path, place=None) as group:
+    ...     mine = group.share(batch, lengths)
+    ...     group.add(adapter.grads)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainers.errors import EXIT_FAULT, TrainerError
+from trainers.events import EventError, RunFailed, decode
+from trainers.keys import Keys
+from trainers.process import die_with_parent
+from trainers.spec import Spec
+
+#: A process that waits longer than this for another gives the run up.
+PATIENCE = timedelta(minutes=15)
+FAREWELL_SECONDS = 5.0
+LOST = "parallel.lost"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes this is, and where they find one another: a folder of a file, or an address."""
+
+    rank: int
+    size: int
+    meeting: str
+
+
+class Group:
+    """This process among those that learn together; alone, it adds nothing to anything."""
+
+    rank = 0
+    size = 1
+
+    def share(self, batch: list[int], lengths: Mapping[int, int] | Sequence[int]) -> list[int]:
+        """The records of a batch that are this process's, so that all have about as many tokens."""
+        return batch
+
+    def add(self, *tensors: Tensor) -> None:
+        """Replaces each tensor by its sum over the processes."""
+
+    def total(self, value: float) -> float:
+        """The sum of a number over the processes."""
+        return value
+
+
+#: One process by itself.
+ALONE = Group()
+
+
+class Ranks(Group):
+    """Several processes, joined by torch.distributed.
+
+    Args:
+        place: of this process.
+        fates: of the others, as far as they are this process's children; asked when one is lost.
+    """
+
+    def __init__(self, place: Place, device_type: str, fates: list[Fate]) -> None:
+        self.rank, self.size = place.rank, place.size
+        self._device = device_type
+        self._fates = fates
+
+    def share(self, batch: list[int], lengths: Mapping[int, int] | Sequence[int]) -> list[int]:
+        """The longest record goes to whoever has least so far; equal for all who ask."""
+        parts: list[list[int]] = [[] for _ in range(self.size)]
+        loads = [0] * self.size
+        for index in sorted(batch, key=lambda each: (-lengths[each], each)):
+            least = loads.index(min(loads))
+            parts[least].append(index)
+            loads[least] += lengths[index]
+        return parts[self.rank]
+
+    def add(self, *tensors: Tensor) -> None:
+        """All processes wait here for one another.
+
+        Raises:
+            TrainerError: ``parallel.lost``, or what a process said before it ended.
+        """
+        try:
+            for tensor in tensors:
+                there = tensor.to(self._device)
+                torch.distributed.all_reduce(there)
+                if there is not tensor:
+                    tensor.copy_(there)
+        except RuntimeError:
+            raise self._loss() from None
+
+    def total(self, value: float) -> float:
+        """The sum in fp64."""
+        number = torch.tensor([value], dtype=torch.float64, device=self._device)
+        self.add(number)
+        return float(number)
+
+    def _loss(self) -> TrainerError:
+        for fate in self._fates:
+            if (said := fate.last_words()) is not None:
+                return TrainerError(said.code, f"rank {fate.rank}: {said.message}", said.hint, EXIT_FAULT)
+        return TrainerError(
+            LOST,
+            "one of the processes that train together was killed",
+            "run again, it goes on from its checkpoint; is memory short?",
+            EXIT_FAULT,
+        )
+
+
+class Fate:
+    """One process that rank 0 started: fed with the keys, listened to, and not left behind."""
+
+    def __init__(self, rank: int, command: list[str], keys: Keys, environment: dict[str, str]) -> None:
+        self.rank = rank
+        self._said: RunFailed | None = None
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        assert self._process.stdin is not None
+        line = json.dumps({"data_key": keys.data_key.hex(), "output_key": keys.output_key.hex()})
+        with contextlib.suppress(BrokenPipeError):  # it ended at once, and said why
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(EventError):
+                event = decode(line)
+                # Losing another process is what everybody says once one has ended; it is not why.
+                if isinstance(event, RunFailed) and event.code != LOST:
+                    self._said = event
+
+    def last_words(self) -> RunFailed | None:
+        """Why it ended, if it did and said so."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(FAREWELL_SECONDS)
+            self._listener.join(FAREWELL_SECONDS)
+        return self._said
+
+    def end(self, *, is_done: bool) -> None:
+        """Waits for its end where the work is done; kills it where it is not."""
+        try:
+            self._process.wait(FAREWELL_SECONDS if is_done else 0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextlib.contextmanager
+def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | None) -> Iterator[Group]:
+    """The processes that the spec asks for, ready to work together.
+
+    Args:
+        out: the output folder, where processes of one machine find one another.
+        spec_path: the spec's file, which the other processes read as well.
+        place: of this process; None for the one that is to start the others.
+
+    Raises:
+        TrainerError: ``parallel.devices``, when there are fewer GPUs than processes; ``parallel.lost``.
+    """
+    size = spec.parallel.processes
+    if size == 1:
+        yield ALONE
+        return
+    device_type = "cuda" if torch.cuda.is_available() else "cpu"
+    if device_type == "cuda" and place is None and torch.cuda.device_count() < size:
+        raise TrainerError(
+            "parallel.devices",
+            f"{size} processes need as many GPUs; this one sees {torch.cuda.device_count()}",
+            "lower parallel.processes, or let it see more (CUDA_VISIBLE_DEVICES)",
+        )
+    fates: list[Fate] = []
+    meeting = None
+    if place is None:
+        meeting = out / f".meeting-{secrets.token_hex(8)}"
+        place = Place(0, size, f"file://{meeting}")
+        fates = [_start(rank, place, keys, out, spec_path) for rank in range(1, size)]
+    is_done = False
+    try:
+        _join(place, device_type)
+        yield Ranks(place, device_type, fates)
+        is_done = True
+    finally:
+        for fate in fates:
+            fate.end(is_done=is_done)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        if meeting is not None:
+            meeting.unlink(missing_ok=True)
+
+
+def _start(rank: int, place: Place, keys: Keys, out: Path, spec_path: Path) -> Fate:
+    command = [sys.executable, "-m", "trainers", "run", "--spec", str(spec_path), "--out", str(out)]
+    command += ["--rank", str(rank), "--meeting", place.meeting]
+    return Fate(rank, command, keys, dict(os.environ))
+
+
+def _join(place: Place, device_type: str) -> None:
+    """Meets the others; the processes share the cores, and each has a GPU of its own."""
+    if device_type == "cuda":
+        torch.cuda.set_device(place.rank % torch.cuda.device_count())
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // place.size))
+    if place.meeting.startswith("file:"):
+        # One machine: nobody else has to be able to connect.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    try:
+        torch.distributed.init_process_group(
+            "nccl" if device_type == "cuda" else "gloo",
+            init_method=place.meeting,
+            rank=place.rank,
+            world_size=place.size,
+            timeout=PATIENCE,
+        )
+    except (RuntimeError, ValueError, TimeoutError):
+        raise TrainerError(
+            LOST, "the processes that are to train together did not meet", "run again; is memory short?", EXIT_FAULT
+        ) from None
