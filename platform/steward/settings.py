@@ -127,6 +127,11 @@ STEWARD_WORKER_JOBS = environment.whole_number("STEWARD_WORKER_JOBS", default=4,
 STEWARD_LAUNCHER = environment.one_of("STEWARD_LAUNCHER", ("local", "ray"))
 STEWARD_DEVICES = environment.words("STEWARD_DEVICES")
 STEWARD_RAY_DEVICES = environment.whole_number("STEWARD_RAY_DEVICES", default=1, minimum=1, maximum=10_000)
+STEWARD_RAY_ADDRESS = environment.text("STEWARD_RAY_ADDRESS")
+STEWARD_RAY_GPUS = environment.whole_number("STEWARD_RAY_GPUS", default=1, minimum=0, maximum=64)
+STEWARD_RAY_CPUS = environment.whole_number("STEWARD_RAY_CPUS", default=1, minimum=1, maximum=1024)
+STEWARD_RAY_PORT = environment.whole_number("STEWARD_RAY_PORT", default=0, minimum=0, maximum=65535)
+STEWARD_RAY_MODELS = environment.text("STEWARD_RAY_MODELS")
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 
 # --- people and sessions ----------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ MAX_SILENT_DEATHS = 3
 MAX_LINE_BYTES = 8 << 20
 # Source: trainers.keys, what a trainer says when stdin ends without a key.
 NO_KEYS = "keys.missing"
+# Source: trainers.parallel, what is left to say when one of several processes was killed.
+ONE_LOST = "parallel.lost"
 
 
 def drive(fine_tune_id: str) -> FineTune:
@@ -140,7 +142,8 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
 def _is_end(event: events.Event) -> bool:
     """Whether the run ended with this event."""
     if isinstance(event, events.RunFailed):
-        return event.code != NO_KEYS  # its worker was killed before it could hand the keys over: another one begins
+        # Its worker was killed before it could hand the keys over, or a part of it was: another one begins.
+        return event.code not in (NO_KEYS, ONE_LOST)
     return isinstance(event, events.RunFinished | events.RunCancelled)
 
 

@@ -42,7 +42,7 @@ def start_trainer(
         devices: variables that say which devices it may use.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _drop_half_line(folder / "events.jsonl")
+    drop_half_line(folder / "events.jsonl")
     with open(folder / "events.jsonl", "ab") as events, open(folder / "trainer.log", "ab") as log:
         process = subprocess.Popen(
             command,
@@ -61,7 +61,7 @@ def start_trainer(
         process.stdin.close()
 
 
-def _drop_half_line(path: Path) -> None:
+def drop_half_line(path: Path) -> None:
     """Cuts off what a trainer was saying when it was killed or the disk was full; the next one starts a new line."""
     with contextlib.suppress(FileNotFoundError):
         said = path.read_bytes()

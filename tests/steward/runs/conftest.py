@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.trainers.conftest import make_model
+from tests.trainers.conftest import bench, kit, make_model, tiny_model
+
+__all__ = ["bench", "kit", "tiny_model"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,241 @@
+"""Fine-tunes on a real Ray cluster of three nodes: to the end, taken over, cancelled, through the loss of a node."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from steward.audit.models import OutboxEntry
+from steward.runs import actions, following
+from steward.runs.launchers import LaunchError, ray_jobs
+from steward.runs.models import FineTune, RunState
+from steward.runs.specs import run_folder
+from steward.vault.keys import open_key
+from tests.steward.house import House, visits
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+SMALL = {"lora": {"rank": 4, "alpha": 8}, "precision": "fp32", "batch_tokens": 400, "max_length": 512}
+
+
+@dataclass
+class Cluster:
+    """The running cluster."""
+
+    process: subprocess.Popen[str]
+    dashboard: str
+    folder: Path
+
+    def kill(self, node: str) -> None:
+        """Takes a node away as a power cut does."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        for trainer in trainers():
+            trainer.kill()
+        self.process.stdin.write(f"kill {node}\n")
+        self.process.stdin.flush()
+        assert json.loads(self.process.stdout.readline()) == {"killed": node}
+
+
+def trainers() -> list[psutil.Process]:
+    """The processes of trainers that Ray's nodes started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:4] == ["-m", "trainers", "remote"]:
+                found += [*process.children(), process]
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets in it: a short path
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_raylet_start_wait_time_s": "120",
+        "TMPDIR": str(folder),
+    }
+    environment.pop("PYTHONPATH", None)
+    script = Path(__file__).with_name("ray_nodes.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), "2", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        about = json.loads(next((line for line in process.stdout if line.startswith("{")), "{}"))
+        yield Cluster(process, f"http://{about['dashboard']}", folder)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+        left = [each.pid for each in psutil.process_iter() if str(folder) in " ".join(_words(each))]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _words(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+@pytest.fixture
+def fine_tune(house: House, tiny_base: Any, cluster: Cluster, settings: Any, monkeypatch: Any) -> FineTune:
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_ADDRESS = "ray", cluster.dashboard
+    settings.STEWARD_RAY_GPUS = 0
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", address[1]), timeout)  # no test leaves this machine
+
+    monkeypatch.setattr(ray_jobs, "socket", SimpleNamespace(create_connection=connect))
+    return actions.request_fine_tune(
+        actor=house.analyst,
+        version=house.approved(visits(90)),
+        base_model=tiny_base,
+        name="try",
+        changes={**SMALL, "epochs": 40, "evaluate_every": 5, "checkpoint_every": 5, "patience": None},
+    )
+
+
+def at_each_poll(monkeypatch: pytest.MonkeyPatch, do: Callable[[FineTune], None], pk: Any) -> None:
+    rest = time.sleep
+
+    def sleep(seconds: float) -> None:
+        rest(0.1)
+        do(FineTune.objects.get(pk=pk))
+
+    monkeypatch.setattr(following.time, "sleep", sleep)
+
+
+def jobs_of(cluster: Cluster) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    return JobSubmissionClient(cluster.dashboard)
+
+
+def files_holding(folder: Path, needle: bytes) -> list[str]:
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink() and needle in path.read_bytes():
+                found.append(str(path))
+    return found
+
+
+def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the_cluster(
+    cluster: Cluster, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def look_and_die(row: FineTune) -> None:
+        if row.step > 2:
+            assert row.run_key is not None
+            assert row.output_key is not None
+            about = str(jobs_of(cluster).get_job_info(row.cluster_job))
+            about += jobs_of(cluster).get_job_logs(row.cluster_job)
+            about += "".join(str((each.cmdline(), each.environ())) for each in trainers())
+            for key in (open_key(row.run_key), open_key(row.output_key)):
+                assert key.hex() not in about
+                assert files_holding(cluster.folder, key.hex().encode()) == []
+            assert files_holding(cluster.folder, b"Dressing changed") == []
+            seen.append(about)
+            raise KeyboardInterrupt
+
+    at_each_poll(monkeypatch, look_and_die, fine_tune.pk)
+    with pytest.raises(KeyboardInterrupt):
+        following.drive(str(fine_tune.pk))
+    assert "remote.listening" in seen[0]
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        ray_jobs,
+        "socket",
+        SimpleNamespace(create_connection=lambda to, wait: socket.create_connection(("127.0.0.1", to[1]), wait)),
+    )
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
+    assert done.measurements.filter(split="train").count() == done.steps
+    assert (run_folder(done) / "adapter.sealed").exists()
+    assert done.model_version.adapter_digest
+    recorded = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
+    assert [each["facts"]["device"] for each in recorded if each["action"] == "fine_tune.dispatched"] == ["ray"]
+    assert trainers() == []
+
+
+def test_a_cancelled_run_ends_within_seconds(
+    house: House, cluster: Cluster, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def cancel(row: FineTune) -> None:
+        if not asked and row.step > 2:
+            asked.append(time.monotonic())
+            actions.cancel_fine_tune(actor=house.analyst, fine_tune=row)
+
+    at_each_poll(monkeypatch, cancel, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert done.state == RunState.CANCELLED
+    assert time.monotonic() - asked[0] < 15
+    assert trainers() == []
+
+
+def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_checkpoint(
+    cluster: Cluster, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def cut_power(row: FineTune) -> None:
+        if not killed and (run_folder(row) / "checkpoint.sealed").exists() and row.step > 5:
+            killed.append(row.step)
+            cluster.kill(jobs_of(cluster).get_job_info(row.cluster_job).driver_node_id)
+
+    at_each_poll(monkeypatch, cut_power, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert killed
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 2)
+    assert done.measurements.filter(split="train").count() == done.steps
+    resumed = [json.loads(line) for line in (run_folder(done) / "events.jsonl").read_text().splitlines()]
+    (step,) = [each["step"] for each in resumed if each["event"] == "run.resumed"]
+    assert 5 <= step <= killed[0] + 1
+
+
+def test_without_ray_or_an_address_the_run_fails_with_what_to_do(
+    house: House, tiny_base: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_ADDRESS = "ray", ""
+    fine_tune = actions.request_fine_tune(
+        actor=house.analyst, version=house.approved(visits(70)), base_model=tiny_base, name="try", changes=SMALL
+    )
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure_code) == (RunState.FAILED, "ray_unset")
+    settings.STEWARD_RAY_ADDRESS = "http://127.0.0.1:9"
+    monkeypatch.setitem(sys.modules, "ray.job_submission", None)
+    with pytest.raises(LaunchError, match="Install the extra"):
+        ray_jobs.RayLauncher()._client()
