@@ -5,7 +5,8 @@ every input (``trainers.soft_prompt``), ``full`` trains the model's own weights.
 
 Guarantees: all trainable numbers and their gradients are views into two vectors, so optimiser, clipping, checkpoint
 and digest each deal with one tensor; a model just laid out answers as its base does.
-Does not: touch the base weights, except for ``full``, whose trained weights they are.
+Does not: touch the base weights, except for ``full``, whose trained weights they are, and for adapters that begin as a
+part of the base, which is taken out of it while they are trained.
 
 Example:
     >>> adapter = lay(model, spec)
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from trainers.soft_prompt import lay_prompt
 from trainers.spec import LoraSpec, Spec
 
 ADAPTER = "default"
+#: peft's name for the singular parts, by so many iterations; the whole decomposition takes five times as long.
+PISSA = "pissa_niter_16"
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Adapter:
         prefix: ids that stand for a soft prompt, to be put before every input that is meant to see it.
         has_dropout: whether inputs are dropped at random in training, which only peft's own layers do.
         labels: names of the classes, where a head for them is trained too.
+        origin: (P,) where adapters began that were taken out of the base, else None.
         autocast: what matrix products are made in where the weights themselves are held in fp32, else None.
     """
 
@@ -57,6 +61,7 @@ class Adapter:
     has_dropout: bool = False
     labels: tuple[str, ...] = ()
     autocast: torch.dtype | None = None
+    origin: Tensor | None = None
 
     @property
     def base(self) -> Any:
@@ -77,6 +82,25 @@ class Adapter:
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """A flat vector cut into named tensors."""
         return {name: vector[at : at + shape.numel()].view(shape) for name, shape, at in self.places}
+
+    def shipped(self, vector: Tensor) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+        """Named tensors and peft's settings of what a flat vector is to the base as it was.
+
+        An adapter that began as a part of the base is what it has become less what it was: two adapters side by side.
+        """
+        if self.origin is None or self.settings is None:
+            return self.named(vector), self.settings
+        rank, alpha = self.settings["r"], self.settings["lora_alpha"]
+        # Twice rank and alpha scale as before, but under rank stabilisation, where B makes up for it.
+        scale = 2**-0.5 if self.settings["use_rslora"] else 1.0
+        tensors = {}
+        for (name, now), begun in zip(self.named(vector).items(), self.named(self.origin).values(), strict=True):
+            if "lora_A" in name:
+                now = torch.cat([now, begun])
+            elif "lora_B" in name:
+                now = torch.cat([now, -begun], dim=1) * scale
+            tensors[name] = now
+        return tensors, self.settings | {"r": 2 * rank, "lora_alpha": 2 * alpha, "init_lora_weights": True}
 
     def computing(self) -> AbstractContextManager[Any]:
         """What forward passes are to be made in."""
@@ -117,6 +141,18 @@ def lay(model: Any, spec: Spec) -> Adapter:
     return lay_lora(model, spec.lora, spec.seed, is_decomposed=spec.way == "dora", labels=labels)
 
 
+def lay_shipped(model: Any, spec: Spec) -> Adapter:
+    """Makes room on a model for what a run of this spec ships.
+
+    Raises:
+        TrainerError: as ``lay``.
+    """
+    lora = spec.lora
+    if spec.way == "lora" and lora.init == "pissa":
+        lora = replace(lora, rank=2 * lora.rank, alpha=2 * lora.alpha, init="default")
+    return lay(model, replace(spec, lora=lora))
+
+
 def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0) -> Adapter:
     """All weights of a model, in the precision it was loaded in; a classifier's own head in place of the words'."""
     model.requires_grad_(True)
@@ -132,7 +168,7 @@ def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0) -> Adapter
 def lay_lora(
     model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = False, labels: tuple[str, ...] = ()
 ) -> Adapter:
-    """Puts low-rank layers on a model; A is drawn from the seed, B is zero, so the model answers as before.
+    """Puts low-rank layers on a model that answers as before: B is zero, or what A and B give is taken from the base.
 
     Args:
         model: the base, frozen.
@@ -154,6 +190,7 @@ def lay_lora(
         target_modules=targets,
         use_rslora=lora.is_rank_stabilised,
         use_dora=is_decomposed,
+        init_lora_weights=PISSA if lora.init == "pissa" else True,
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
@@ -174,7 +211,10 @@ def lay_lora(
     settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
     if labels:
         settings |= {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]}
-    return _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels)
+    adapter = _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels)
+    if lora.init == "pissa":
+        adapter.origin = adapter.weights.clone()
+    return adapter
 
 
 def _shipped(name: str) -> str:

@@ -63,13 +63,13 @@ def pack(adapter: Adapter, vector: Tensor, folder: ModelFolder, card: str, token
     from safetensors.torch import save
 
     dtype = adapter.weights.dtype if adapter.autocast is None else adapter.autocast
-    tensors = {name: each.detach().to("cpu", dtype).contiguous() for name, each in adapter.named(vector).items()}
+    named, settings = adapter.shipped(vector)
+    tensors = {name: each.detach().to("cpu", dtype).contiguous() for name, each in named.items()}
     members = {"README.md": card.encode(), weights_file(adapter): save(tensors, metadata={"format": "pt"})}
-    if adapter.settings is None:
+    if settings is None:
         members |= model_texts(folder.path, adapter.labels)
     else:
-        named = {"base_model_name_or_path": folder.path.name, "revision": folder.digest, "inference_mode": True}
-        settings = adapter.settings | named
+        settings |= {"base_model_name_or_path": folder.path.name, "revision": folder.digest, "inference_mode": True}
         members["adapter_config.json"] = json.dumps(settings, indent=2, sort_keys=True, default=str).encode()
         if adapter.labels:
             members["labels.json"] = json.dumps(adapter.labels, ensure_ascii=False).encode()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from domains import metrics
 from trainers import batches
-from trainers.adapter import Adapter, lay
+from trainers.adapter import Adapter, lay_shipped
 from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.classification import Classification
@@ -119,7 +119,7 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     tokenizer = load_tokenizer(folder)
     device = choose_device(spec.precision)
     model = load_base(folder, device, quantise=spec.quantise)
-    adapter = lay(model, spec)
+    adapter = lay_shipped(model, spec)
     adapter.model.eval()
     adapter.has_dropout = False
     neutral = adapter.weights.clone()

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import torch
 
 from compliance.vault import ObjectContext, atomic_output, open_reader, seal_writer
-from trainers.adapter import lay
+from trainers.adapter import lay_shipped
 from trainers.archive import MODEL_WEIGHTS, model_texts
 from trainers.base_model import load_base
 from trainers.encoding import Split, encode, encode_labelled
@@ -205,7 +205,7 @@ def _plain(job: _Job) -> Bench:
     """A bench of the same kind whose base has room for numbers, where the trained one has bits."""
     spec = replace(job.spec, quantise=None)
     folder = check_folder(Path(spec.model.path), spec.model.digest)
-    adapter = lay(load_base(folder, job.bench.device), spec)
+    adapter = lay_shipped(load_base(folder, job.bench.device), spec)
     adapter.model.eval()
     return replace(job.bench, adapter=adapter)
 

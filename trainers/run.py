@@ -220,7 +220,9 @@ def _finish(spec: Spec, keys: Keys, out: Path, speak: Speaker, loop: Loop, folde
 def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
     """README.md of the adapter; depends on the spec, the data and the result alone, never on the time of day."""
     state = loop.state
-    low_rank = f"(rank {spec.lora.rank}, alpha {spec.lora.alpha}{', rsLoRA' if spec.lora.is_rank_stabilised else ''})"
+    kinds = ", rsLoRA" if spec.lora.is_rank_stabilised else ""
+    kinds += ", begun as PiSSA and shipped at twice the rank" if adapter.origin is not None else ""
+    low_rank = f"(rank {spec.lora.rank}, alpha {spec.lora.alpha}{kinds})"
     ways = {
         "lora": f"LoRA {low_rank}",
         "dora": f"DoRA {low_rank}",

@@ -97,13 +97,19 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class LoraSpec:
-    """Low-rank adapters. Source: Hu et al. 2021, arXiv:2106.09685."""
+    """Low-rank adapters. Source: Hu et al. 2021, arXiv:2106.09685.
+
+    ``init`` says where they begin: ``default`` draws A and leaves B zero; ``pissa`` gives them the largest singular
+    parts of each weight, which the frozen base then lacks (Meng et al. 2024, arXiv:2404.02948). Such an adapter is
+    shipped as a plain one of twice the rank, for the base as it was.
+    """
 
     rank: int = declared(Whole(1, 1024), 16)
     alpha: int = declared(Whole(1, 4096), 32)
     dropout: float = declared(Number(minimum=0.0, below=1.0), 0.0)
     targets: tuple[str, ...] = declared(Several(Text(r"[A-Za-z0-9_.-]{1,100}", "a layer name"), 64), ("all-linear",))
     is_rank_stabilised: bool = declared(Flag(), False)
+    init: str = declared(Choice(("default", "pissa")), "default")
 
 
 @dataclass(frozen=True)
@@ -247,6 +253,8 @@ def read_spec(document: Any) -> Spec:
         problems.append(f"answers.metric: must be one of {', '.join(sorted(METRICS))}")
     if spec.best_by == "metric" and (spec.answers.metric is None or not spec.answers.prompts):
         problems.append("best_by: wants answers.metric and at least one of answers.prompts")
+    if spec.lora.init == "pissa" and (spec.way == "dora" or spec.quantise is not None):
+        problems.append("lora.init: pissa goes with way lora on a base that is not quantised")
     if spec.quantise is not None and spec.way == "full":
         problems.append("quantise: weights that are trained themselves are not quantised")
     if spec.classification is not None and not 1 < len(set(spec.classification.labels)) == len(
@@ -318,6 +326,7 @@ LATER: dict[str, Any] = {
     "classification": None,
     "quantise": None,
     "optimiser.warmup_steps": None,
+    "lora.init": "default",
     "best_by": "loss",
     "average_decay": None,
 }

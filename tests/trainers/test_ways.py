@@ -9,7 +9,7 @@ import torch
 
 from trainers import events
 from trainers import forward as forwards
-from trainers.adapter import lay
+from trainers.adapter import _shipped, lay
 from trainers.archive import load, pack
 from trainers.base_model import load_base, load_tokenizer
 from trainers.device import Device
@@ -25,6 +25,7 @@ CPU = Device("cpu", "fp32", "test", 1, 1024)
 WAYS = {
     "lora": {"way": "lora"},
     "rslora": {"way": "lora", "lora": {"rank": 4, "alpha": 8, "is_rank_stabilised": True}},
+    "pissa": {"way": "lora", "lora": {"rank": 4, "alpha": 8, "init": "pissa"}},
     "dora": {"way": "dora"},
     "prompt": {"way": "prompt", "prompt": {"tokens": 5}},
     "full": {"way": "full", "optimiser": {"learning_rate": 0.003}},
@@ -67,15 +68,13 @@ def batch_of(adapter, tokens):
 
 def named_grads(model, way):
     """Gradients of a peft model by the names of its files."""
-    from trainers.adapter import _shipped
-
     if way == "prompt":
         return {"prompt_embeddings": model.prompt_encoder["default"].embedding.weight.grad}
     return {_shipped(name): each.grad for name, each in model.named_parameters() if each.requires_grad}
 
 
 @pytest.mark.parametrize("packing", ["auto", "bucket"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "pissa"])
 def test_losses_and_gradients_equal_those_of_peft_and_transformers(way, packing, bench, tmp_path):
     spec = load_spec(bench.spec(**WAYS[way]))
     folder = check_folder(Path(bench.model))
@@ -103,6 +102,66 @@ def test_losses_and_gradients_equal_those_of_peft_and_transformers(way, packing,
     assert set(found) == set(wanted)
     for name, grad in wanted.items():
         torch.testing.assert_close(found[name], grad, rtol=2e-3, atol=2e-4, msg=lambda text, name=name: name + text)
+
+
+@pytest.mark.parametrize("is_stabilised", [False, True])
+def test_pissa_is_pefts_and_ships_as_a_plain_adapter_of_the_untouched_base(is_stabilised, bench, tmp_path):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    asked = {"rank": 4, "alpha": 8, "init": "pissa", "is_rank_stabilised": is_stabilised}
+    spec = load_spec(bench.spec(lora=asked))
+    folder = check_folder(Path(bench.model))
+    adapter = load_trained(spec, folder, CPU)
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules="all-linear",
+        init_lora_weights="pissa_niter_16",
+        use_rslora=is_stabilised,
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(spec.seed)
+    other = get_peft_model(AutoModelForCausalLM.from_pretrained(bench.model, dtype=torch.float32), config)
+    other.peft_config["default"].init_lora_weights = True
+    other.save_pretrained(tmp_path / "begun")
+    other.peft_config["default"].init_lora_weights = "pissa_niter_16"
+    named = {_shipped(name): each for name, each in other.named_parameters() if each.requires_grad}
+    for name, each in adapter.named(adapter.weights).items():
+        torch.testing.assert_close(each, named[name].data)
+    moved = adapter.weights + 0.02 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        adapter.weights.copy_(moved)
+        for name, each in adapter.named(moved).items():
+            named[name].copy_(each)
+    tokens = sequences(250)
+    forward = forwards.choose_forward(adapter, "auto")
+    forward.refresh()
+    total = forward.losses(batch_of(adapter, tokens)).sum()
+    total.backward()
+    expected = sum(other(input_ids=each[None], labels=each[None]).loss * (len(each) - 1) for each in tokens)
+    expected.backward()
+    torch.testing.assert_close(total, expected, rtol=1e-5, atol=1e-5)
+    for name, grad in adapter.named(adapter.grads).items():
+        torch.testing.assert_close(grad, named[name].grad, rtol=2e-3, atol=2e-4)
+
+    other.save_pretrained(tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "begun"))
+    archive = pack(adapter, adapter.weights, folder, "card", load_tokenizer(folder))
+    plain = reference(bench.model, archive, tmp_path / "shipped", "lora")
+    theirs = load_file(tmp_path / "converted" / "adapter_model.safetensors")
+    ours = load_file(tmp_path / "shipped" / "adapter_model.safetensors")
+    assert {name: each.shape for name, each in ours.items()} == {name: each.shape for name, each in theirs.items()}
+    if not is_stabilised:
+        for name, each in theirs.items():
+            torch.testing.assert_close(ours[name], each)
+    base = AutoModelForCausalLM.from_pretrained(bench.model, dtype=torch.float32)
+    converted = PeftModel.from_pretrained(base, tmp_path / "converted")
+    with torch.no_grad():
+        for each in tokens:
+            wanted = other(each[None]).logits
+            torch.testing.assert_close(plain(each[None]).logits, wanted, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(converted(each[None]).logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", WAYS)
