@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -33,6 +34,7 @@ __all__ = [
     "paired_difference",
     "rouge_l",
     "score",
+    "span_f1",
     "token_f1",
 ]
 
@@ -139,6 +141,30 @@ def rouge_l(prediction: str, reference: str) -> float:
     return _f1(row[-1], len(predicted), len(expected))
 
 
+def _spans(text: str) -> set[tuple[int, int, str]]:
+    """Spans written as JSON lists of start, end and label; what is no such list holds none."""
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return set()
+    return {
+        (each[0], each[1], each[2])
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, list) and [type(part) for part in each] == [int, int, str]
+    }
+
+
+def span_f1(prediction: str, reference: str) -> float:
+    """Harmonic mean of the precision and recall of labelled spans, right only with begin, end and label; both none: 1.
+
+    Spans are JSON lists of start, end and label, as a tagger gives them: ``[[4, 11, "DRUG"]]``.
+
+    Source: the CoNLL-2003 shared task's score (Tjong Kim Sang and De Meulder), of one text.
+    """
+    predicted, expected = _spans(prediction), _spans(reference)
+    return _f1(len(predicted & expected), len(predicted), len(expected))
+
+
 def macro_f1(pairs: Iterable[tuple[str, str]], labels: Sequence[str] = ()) -> float:
     """Unweighted mean over labels of each label's F1.
 
@@ -182,6 +208,7 @@ METRICS: dict[str, Metric] = {
         Metric("numeric_match", "Numeric match", numeric_match, True),
         Metric("token_f1", "Word F1", token_f1, False),
         Metric("rouge_l", "ROUGE-L", rouge_l, False),
+        Metric("span_f1", "Span F1", span_f1, False),
     )
 }
 """Every metric that a workflow or a command may name."""

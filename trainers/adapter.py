@@ -28,7 +28,8 @@ from trainers.errors import TrainerError
 from trainers.label_head import HEAD, lay_head
 from trainers.lora_linear import sum_inside
 from trainers.soft_prompt import lay_prompt
-from trainers.spec import LoraSpec, Spec
+from trainers.spans import tags_of
+from trainers.spec import TAGGED, LoraSpec, Spec
 
 ADAPTER = "default"
 #: peft's name for the singular parts, by so many iterations; the whole decomposition takes five times as long.
@@ -47,7 +48,8 @@ class Adapter:
         settings: peft's, or None for a fully trained model.
         prefix: ids that stand for a soft prompt, to be put before every input that is meant to see it.
         has_dropout: whether inputs are dropped at random in training, which only peft's own layers do.
-        labels: names of the classes, where a head for them is trained too.
+        labels: names of the classes, or tags, where a head for them is trained too.
+        are_tags: whether they are tags of tokens.
         origin: (P,) where adapters began that were taken out of the base, else None.
         autocast: what matrix products are made in where the weights themselves are held in fp32, else None.
     """
@@ -60,6 +62,7 @@ class Adapter:
     prefix: tuple[int, ...] = ()
     has_dropout: bool = False
     labels: tuple[str, ...] = ()
+    are_tags: bool = False
     autocast: torch.dtype | None = None
     origin: Tensor | None = None
 
@@ -132,13 +135,17 @@ def lay(model: Any, spec: Spec) -> Adapter:
         TrainerError: ``model.targets``, when no layer of the model has one of the names.
     """
     labels = spec.classification.labels if spec.classification is not None else ()
+    are_tags = spec.method in TAGGED
+    if are_tags:
+        labels = tags_of(labels)
     if spec.way == "full":
-        return lay_full(model, labels, spec.seed)
+        return lay_full(model, labels, spec.seed, are_tags=are_tags)
     if spec.way == "prompt":
         prompt, settings = lay_prompt(model, spec.prompt.tokens, spec.seed)
         trained = [("prompt_embeddings", prompt.vectors)]
         return _flatten(model, trained, settings, prefix=prompt.ids)
-    return lay_lora(model, spec.lora, spec.seed, is_decomposed=spec.way == "dora", labels=labels)
+    is_decomposed = spec.way == "dora"
+    return lay_lora(model, spec.lora, spec.seed, is_decomposed=is_decomposed, labels=labels, are_tags=are_tags)
 
 
 def lay_shipped(model: Any, spec: Spec) -> Adapter:
@@ -153,7 +160,7 @@ def lay_shipped(model: Any, spec: Spec) -> Adapter:
     return lay(model, replace(spec, lora=lora))
 
 
-def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0) -> Adapter:
+def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0, *, are_tags: bool = False) -> Adapter:
     """All weights of a model, in the precision it was loaded in; a classifier's own head in place of the words'."""
     model.requires_grad_(True)
     trained = list(model.named_parameters())
@@ -161,12 +168,19 @@ def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0) -> Adapter
         head, words = model.get_output_embeddings().weight, model.get_input_embeddings().weight
         head.requires_grad_(head is words)
         trained = [(name, each) for name, each in trained if each is not head or head is words]
-        trained.append((f"{HEAD}.weight", lay_head(model, labels, seed).to(words.dtype).weight))
-    return _flatten(model, trained, None, labels=labels)
+        laid = lay_head(model, labels, seed, are_tags=are_tags).to(words.dtype)
+        trained += [(f"{HEAD}.{name}", each) for name, each in laid.named_parameters()]
+    return _flatten(model, trained, None, labels=labels, are_tags=are_tags)
 
 
 def lay_lora(
-    model: Any, lora: LoraSpec, seed: int, *, is_decomposed: bool = False, labels: tuple[str, ...] = ()
+    model: Any,
+    lora: LoraSpec,
+    seed: int,
+    *,
+    is_decomposed: bool = False,
+    labels: tuple[str, ...] = (),
+    are_tags: bool = False,
 ) -> Adapter:
     """Puts low-rank layers on a model that answers as before: B is zero, or what A and B give is taken from the base.
 
@@ -176,6 +190,7 @@ def lay_lora(
         seed: of the draw.
         is_decomposed: DoRA, which also trains the length of each row. Source: Liu et al. 2024, arXiv:2402.09353.
         labels: of a classifier, whose head is trained in full.
+        are_tags: whether it labels tokens.
 
     Raises:
         TrainerError: ``model.targets``, when no layer of the model has one of the names; as ``lay_head``.
@@ -204,14 +219,14 @@ def lay_lora(
         ) from None
     sum_inside(laid, ADAPTER)
     if labels:
-        lay_head(laid.get_base_model(), labels, seed)
+        lay_head(laid.get_base_model(), labels, seed, are_tags=are_tags)
     trained = [(_shipped(name), each) for name, each in laid.named_parameters() if each.requires_grad]
     trained.sort(key=lambda pair: (*_order(pair[0]), pair[0]))
     settings = laid.peft_config[ADAPTER].to_dict()
     settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
     if labels:
-        settings |= {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]}
-    adapter = _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels)
+        settings |= {"task_type": "TOKEN_CLS" if are_tags else "SEQ_CLS", "modules_to_save": [HEAD]}
+    adapter = _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels, are_tags=are_tags)
     if lora.init == "pissa":
         adapter.origin = adapter.weights.clone()
     return adapter

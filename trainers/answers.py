@@ -30,7 +30,8 @@ from trainers.generation import answer_all
 from trainers.process import Stop
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
-from trainers.spec import Spec
+from trainers.spec import TAGGED, Spec
+from trainers.token_classification import TokenClassification
 
 if TYPE_CHECKING:
     from trainers.loop import Parts
@@ -47,7 +48,12 @@ class Answers:
     ) -> None:
         self._spec, self._records, self._tokenizer = spec, records, tokenizer
         self._stops, self._out, self._key = stops, out, key
-        self._prompts = [prompt_tokens(tokenizer, record, spec.max_length) for record in records]
+        self._prompts = [self._tokens(record) for record in records]
+
+    def _tokens(self, record: Record) -> list[int]:
+        if self._spec.method in TAGGED:
+            return list(self._tokenizer(record.messages[0].content)["input_ids"])[: self._spec.max_length]
+        return prompt_tokens(self._tokenizer, record, self._spec.max_length)
 
     @torch.no_grad()
     def look(self, parts: Parts, step: int, stop: Stop) -> AnswersMeasured:
@@ -94,6 +100,12 @@ class Answers:
 
     def _texts(self, parts: Parts, stop: Stop) -> list[str]:
         adapter, texts = parts.adapter, [""] * len(self._prompts)
+        if isinstance(parts.method, TokenClassification):
+            asked_of = [record.messages[0].content for record in self._records]
+            limits = (self._spec.max_length, parts.device.micro_tokens)
+            return parts.method.answers(
+                parts.forward, self._tokenizer, asked_of, *limits, parts.device.name, stop.check
+            )
         if isinstance(parts.method, Classification):
             cut = batches.bucket if parts.forward.name == "bucket" else batches.pack
             lengths = [len(each) for each in self._prompts]

@@ -67,7 +67,7 @@ def pack(adapter: Adapter, vector: Tensor, folder: ModelFolder, card: str, token
     tensors = {name: each.detach().to("cpu", dtype).contiguous() for name, each in named.items()}
     members = {"README.md": card.encode(), weights_file(adapter): save(tensors, metadata={"format": "pt"})}
     if settings is None:
-        members |= model_texts(folder.path, adapter.labels)
+        members |= model_texts(folder.path, adapter.labels, are_tags=adapter.are_tags)
     else:
         settings |= {"base_model_name_or_path": folder.path.name, "revision": folder.digest, "inference_mode": True}
         members["adapter_config.json"] = json.dumps(settings, indent=2, sort_keys=True, default=str).encode()
@@ -78,12 +78,12 @@ def pack(adapter: Adapter, vector: Tensor, folder: ModelFolder, card: str, token
     return deterministic_tar(members)
 
 
-def model_texts(folder: Path, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
+def model_texts(folder: Path, labels: tuple[str, ...] = (), *, are_tags: bool = False) -> dict[str, bytes]:
     """Configuration, tokenizer and licence of a model folder; of a classifier with its class and labels."""
     texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
     if labels:
         config = json.loads(texts["config.json"])
-        config["architectures"] = [classifier_name(config["model_type"])]
+        config["architectures"] = [classifier_name(config["model_type"], are_tags=are_tags)]
         config["id2label"] = {str(number): label for number, label in enumerate(labels)}
         config["label2id"] = {label: number for number, label in enumerate(labels)}
         texts["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"

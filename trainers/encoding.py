@@ -41,7 +41,7 @@ class Split:
     ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt. Of
     pairs ``rejected`` holds the worse answers behind the same prompts, and ``reference`` (2, records) what the
     untouched model thinks of chosen and rejected ones. Of classification records (prompts only) ``labels`` holds the
-    label's number each.
+    label's number each, of texts with spans ``tags`` the number of each token's tag.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -56,6 +56,7 @@ class Split:
     rejected: Split | None = None
     reference: Tensor | None = None
     labels: array[int] | None = None
+    tags: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -203,7 +204,7 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
             fitted = _fitted(split, tokens, marks, max_length, too_long)
             if fitted is not None:
                 split.add(record.id, *fitted)
-    return _not_empty(split)
+    return not_empty(split)
 
 
 def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str) -> Split:
@@ -227,7 +228,7 @@ def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too
                 continue
             split.add(record.id, *fitted[0])
             split.rejected.add(record.id, *fitted[1])
-    return _not_empty(split)
+    return not_empty(split)
 
 
 def encode_labelled(
@@ -264,7 +265,7 @@ def encode_labelled(
             f"{strange} of {count} records end in something that is none of the {len(labels)} labels",
             "name every label in classification.labels, as it is written in the records",
         )
-    return _not_empty(split)
+    return not_empty(split)
 
 
 def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> list[int]:
@@ -300,7 +301,12 @@ def _encoded(
         yield tokens, marks
 
 
-def _not_empty(split: Split) -> Split:
+def not_empty(split: Split) -> Split:
+    """The split, unless nothing is in it.
+
+    Raises:
+        TrainerError: ``data.nothing_left``.
+    """
     if not len(split):
         raise TrainerError(
             "data.nothing_left",

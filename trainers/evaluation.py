@@ -1,6 +1,7 @@
 """Base against tuned on the test shard: answers, scores and reference losses.
 
-A classifier answers with a label; its base, which has none to choose from, answers in words.
+A classifier answers with a label; its base, which has none to choose from, answers in words. Of one that labels tokens
+the base is the same with the head it began with, and answers are spans written out (metric ``span_f1``).
 
 Guarantees: both answer the same prompts with the same limits, greedily; scores leave by event, texts only into
 ``predictions.sealed``; the tuned model is the adapter of ``adapter.sealed``.
@@ -42,7 +43,8 @@ from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import PAIRED, Spec
+from trainers.spec import Spec
+from trainers.token_classification import TokenClassification, encode_tagged
 
 #: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
@@ -93,6 +95,11 @@ class Bench:
         """The method that reads the labels' head."""
         return Classification(self.adapter.base.get_submodule(HEAD))
 
+    @property
+    def tagger(self) -> TokenClassification:
+        """The method that reads the head for tags."""
+        return TokenClassification(self.adapter.base.get_submodule(HEAD), self.adapter.labels)
+
     @torch.inference_mode()
     def classify(self, prompts: list[list[int]]) -> Iterator[tuple[list[int], list[str]]]:
         """Places in ``prompts`` and the labels given to them, group by group."""
@@ -132,7 +139,11 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
 def reference_loss(bench: Bench, split: Split, stop: Stop, micro_tokens: int) -> float:
     """Mean loss of the references' tokens, in nats; of a classifier the mean over records."""
     assert bench.forward is not None
-    method: Sft | Classification = Sft() if split.labels is None else bench.classifier
+    method: Sft | Classification | TokenClassification = Sft()
+    if split.tags is not None:
+        method = bench.tagger
+    elif split.labels is not None:
+        method = bench.classifier
     total = 0.0
     cut = batches.bucket if bench.forward.name == "bucket" else batches.pack
     for piece in cut(list(range(len(split))), split.lengths, micro_tokens):
@@ -144,6 +155,8 @@ def reference_loss(bench: Bench, split: Split, stop: Stop, micro_tokens: int) ->
 def _looked_at(spec: Spec, bench: Bench, name: str, records: list[Record]) -> Split:
     """The references whose loss is measured, as ``name`` reads them."""
     some = records[:LOSS_RECORDS]
+    if bench.adapter.are_tags:
+        return encode_tagged(some, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
     if bench.adapter.labels and name == "tuned":
         return encode_labelled(some, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
     split = encode(some, bench.tokenizer, spec.max_length, spec.too_long)
@@ -165,7 +178,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         raise TrainerError("evaluate.metric", "no such metric", f"one of {known}")
     begun = time.monotonic()
     records = []
-    for record in read_records(spec.data.test, keys.data_key, "test", are_pairs=spec.method in PAIRED):
+    for record in read_records(spec.data.test, keys.data_key, "test", spec.method):
         stop.check()
         records.append(record)
         if question.limit is not None and len(records) >= question.limit:
@@ -178,7 +191,10 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         split = _looked_at(spec, bench, name, records)
         with bench.as_model(name) as model:
             asked = [[*bench.prefix(name), *prompt] for prompt in prompts]
-            answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
+            if bench.adapter.are_tags:
+                answers[name] = _found_spans(spec, bench, name, records, speak, stop)
+            else:
+                answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
     references = [record.messages[-1].content for record in records]
     scores = {
@@ -206,6 +222,18 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             seconds=time.monotonic() - begun,
         )
     )
+
+
+def _found_spans(spec: Spec, bench: Bench, name: str, records: list[Record], speak: Speaker, stop: Stop) -> list[str]:
+    begun = time.monotonic()
+    assert bench.forward is not None
+    texts = [record.messages[0].content for record in records]
+    micro_tokens = spec.micro_tokens or bench.device.micro_tokens
+    found = bench.tagger.answers(
+        bench.forward, bench.tokenizer, texts, spec.max_length, micro_tokens, bench.device.name, stop.check
+    )
+    speak(EvaluateProgress(spec.run, name, len(found), len(found), time.monotonic() - begun))
+    return found
 
 
 def _answers(

@@ -128,6 +128,23 @@ class ClassesMeasured(Event):
 
 
 @dataclass(frozen=True)
+class SpansMeasured(Event):
+    """Held-out texts after ``step``: F1 of tags (``O`` left out) over ``tokens``, and of whole spans (``spans`` true).
+
+    A span is right when begin, end and type are.
+    """
+
+    name: ClassVar[str] = "eval.spans"
+    step: int
+    tokens: int
+    spans: int
+    token_f1: float
+    precision: float
+    recall: float
+    span_f1: float
+
+
+@dataclass(frozen=True)
 class AnswersMeasured(Event):
     """``file`` holds, sealed, what the state after ``step`` answers to ``answers`` held-out prompts.
 

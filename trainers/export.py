@@ -45,7 +45,8 @@ from trainers.model_folder import check_folder
 from trainers.parity import LEAST_AGREEMENT, MOST_DIVERGENCE, MOST_LOSS_DIFFERENCE, Answers, answers, compare
 from trainers.process import Speaker, Stop
 from trainers.shards import context_of, read_records
-from trainers.spec import PAIRED, Spec
+from trainers.spec import Spec
+from trainers.token_classification import encode_tagged
 
 #: The sealed file of each form, and the name of its content where it is asked for in clear.
 FORMATS = {
@@ -133,11 +134,13 @@ def export(spec: Spec, keys: Keys, out: Path, format_name: str, speak: Speaker, 
 def _held_out(job: _Job, keys: Keys) -> Split:
     spec, tokenizer, labels = job.spec, job.bench.tokenizer, job.bench.adapter.labels
     records = []
-    for record in read_records(spec.data.validation, keys.data_key, "validation", are_pairs=spec.method in PAIRED):
+    for record in read_records(spec.data.validation, keys.data_key, "validation", spec.method):
         job.stop.check()
         records.append(record)
         if len(records) >= COMPARED_RECORDS:
             break
+    if job.bench.adapter.are_tags:
+        return encode_tagged(records, tokenizer, spec.max_length, "truncate", labels)
     if labels:
         return encode_labelled(records, tokenizer, spec.max_length, "truncate", labels)
     return encode(records, tokenizer, spec.max_length, "truncate")
@@ -213,7 +216,7 @@ def _plain(job: _Job) -> Bench:
 def _folder(job: _Job) -> Iterator[bytes]:
     """The tar of a model folder, tensor by tensor, so that memory holds one matrix beside the model."""
     adapter = job.bench.adapter
-    members = model_texts(Path(job.spec.model.path), adapter.labels)
+    members = model_texts(Path(job.spec.model.path), adapter.labels, are_tags=adapter.are_tags)
     members["README.md"] = _card(job, "transformers").encode()
     members["chat_template.jinja"] = str(job.bench.tokenizer.chat_template).encode()
     for name in sorted(members):

@@ -45,7 +45,8 @@ class MicroBatch:
         reference: of pairs, (sequences,) the untouched model's log-likelihood of each answer, where it was computed.
 
     Of pairs, all chosen answers come first, then the rejected ones in the same order. Of classification records, rows
-    are the last positions and targets the labels' numbers.
+    are the last positions and targets the labels' numbers; of texts with spans, rows are the tokens with a tag and
+    targets the tags.
     """
 
     tokens: Tensor
@@ -75,6 +76,11 @@ def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
     if split.labels is not None:
         ends = torch.tensor(lengths).cumsum(0) - 1
         parts = (tokens, ends, torch.tensor([split.labels[index] for index in indices]), torch.arange(len(lengths)))
+    if split.tags is not None:
+        tags = torch.cat(
+            [torch.tensor(split.tags[split.starts[index] : split.starts[index + 1]]) for index in indices]
+        ).to(torch.int64)
+        parts = (tokens, marked, tags[marked], owners[marked])
     tokens, rows, targets, owners = (each.to(device) for each in parts)
     reference = None if split.reference is None else split.reference[:, indices].reshape(-1).to(device)
     return MicroBatch(tokens, lengths, rows, targets, owners, reference)
@@ -88,6 +94,15 @@ def ends_batch(sequences: list[list[int]], device: str) -> MicroBatch:
     order = torch.arange(len(lengths))
     tokens, ends, order = (each.to(device) for each in (tokens, ends, order))
     return MicroBatch(tokens, lengths, ends, torch.zeros_like(order), order)
+
+
+def tokens_batch(sequences: list[list[int]], device: str) -> MicroBatch:
+    """Whole sequences of which every position is looked at."""
+    batch = ends_batch(sequences, device)
+    batch.rows = torch.arange(len(batch.tokens), device=device)
+    batch.owners = torch.repeat_interleave(batch.owners, torch.tensor(batch.lengths, device=device))
+    batch.targets = torch.zeros_like(batch.rows)
+    return batch
 
 
 class Forward(Protocol):

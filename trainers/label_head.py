@@ -20,15 +20,18 @@ from trainers.errors import TrainerError
 HEAD = "score"
 
 
-def classifier_name(model_type: str) -> str:
-    """The class of a model family that transformers loads a classifier with.
+def classifier_name(model_type: str, *, are_tags: bool = False) -> str:
+    """The class of a model family that transformers loads a classifier of sequences, or of tokens, with.
 
     Raises:
         TrainerError: ``model.classifier``, when the family has none.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto as known
 
-    name = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.get(model_type)
+    names = known.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    if are_tags:
+        names = known.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
+    name = names.get(model_type)
     if not isinstance(name, str):
         raise TrainerError(
             "model.classifier",
@@ -38,18 +41,20 @@ def classifier_name(model_type: str) -> str:
     return name
 
 
-def lay_head(model: Any, labels: tuple[str, ...], seed: int) -> torch.nn.Linear:
-    """Puts a head into a causal model beside its own; drawn from the seed, in fp32.
+def lay_head(model: Any, labels: tuple[str, ...], seed: int, *, are_tags: bool = False) -> torch.nn.Linear:
+    """Puts a head into a causal model beside its own; drawn from the seed, in fp32. One for tags has a bias, zero.
 
     Raises:
         TrainerError: as ``classifier_name``.
     """
-    classifier_name(model.config.model_type)
+    classifier_name(model.config.model_type, are_tags=are_tags)
     words = model.get_input_embeddings().weight
     source = torch.Generator().manual_seed(seed)
     spread = float(getattr(model.config, "initializer_range", 0.02))
-    head = torch.nn.Linear(words.shape[1], len(labels), bias=False, device=words.device)
+    head = torch.nn.Linear(words.shape[1], len(labels), bias=are_tags, device=words.device)
     with torch.no_grad():
+        if are_tags:
+            head.bias.zero_()
         head.weight.copy_(torch.randn(head.weight.shape, generator=source) * spread)
     setattr(model, HEAD, head)
     return head

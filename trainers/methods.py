@@ -22,6 +22,7 @@ from trainers.forward import Forward, MicroBatch
 from trainers.label_head import HEAD
 from trainers.sft import Sft
 from trainers.spec import Spec
+from trainers.token_classification import TokenClassification
 
 
 class Method(Protocol):
@@ -46,6 +47,8 @@ def choose_method(spec: Spec, adapter: Adapter) -> Method:
     """The method a spec names."""
     if spec.method == "classification":
         return Classification(adapter.base.get_submodule(HEAD))
+    if spec.method == "token-classification":
+        return TokenClassification(adapter.base.get_submodule(HEAD), adapter.labels)
     if spec.method == "dpo":
         return Dpo(spec.preference)
     if spec.method == "orpo":

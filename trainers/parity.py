@@ -73,7 +73,7 @@ def compare(expected: Answers, found: Answers) -> Parity:
 def answers(model: Any, split: Split, device: str, stop: Stop) -> Answers:
     """What a model says at the supervised positions of a split, as many as are compared.
 
-    Of a classifier: of the labels, at the end of each prompt.
+    Of a classifier: of the labels, at the end of each prompt; of one of tokens, at each that has a tag.
     """
     rows: list[Tensor] = []
     targets: list[int] = []
@@ -84,6 +84,13 @@ def answers(model: Any, split: Split, device: str, stop: Stop) -> Answers:
             state = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
             logits = state.float() @ model.get_submodule(HEAD).weight.float().T
             targets.append(split.labels[index])
+        elif split.tags is not None:
+            head = model.get_submodule(HEAD)
+            places = torch.nonzero(torch.tensor(split.marks_of(index)))[:, 0].to(device)
+            state = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, places]
+            logits = state.float() @ head.weight.float().T + head.bias.float()
+            tags = split.tags[split.starts[index] : split.starts[index + 1]]
+            targets += [tags[place] for place in places.tolist()]
         else:
             places = torch.nonzero(torch.tensor(split.marks_of(index)))[:, 0].to(device)
             logits = model(input_ids=tokens, use_cache=False, logits_to_keep=places - 1).logits[0]

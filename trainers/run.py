@@ -37,7 +37,9 @@ from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
 from trainers.sealed import ADAPTER_FILE, write_sealed
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import PAIRED, ObjectSpec, Spec
+from trainers.spans import tags_of
+from trainers.spec import PAIRED, TAGGED, ObjectSpec, Spec
+from trainers.token_classification import encode_tagged
 
 
 def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
@@ -63,14 +65,15 @@ def load_split(
     asked: list[Record] | None = None,
 ) -> Split:
     """Reads and tokenises one shard; the first records, as many as are answered on the way, also go to ``asked``."""
-    are_pairs = spec.method in PAIRED
-    records = _watched(read_records(shard, keys.data_key, name, are_pairs=are_pairs), stop)
+    records = _watched(read_records(shard, keys.data_key, name, spec.method), stop)
     if asked is not None:
         records = _first_kept(records, asked, spec.answers.prompts)
     if spec.classification is not None:
         labels = spec.classification.labels
+        if spec.method in TAGGED:
+            return encode_tagged(records, tokenizer, spec.max_length, spec.too_long, tags_of(labels))
         return encode_labelled(records, tokenizer, spec.max_length, spec.too_long, labels)
-    return (encode_pairs if are_pairs else encode)(records, tokenizer, spec.max_length, spec.too_long)
+    return (encode_pairs if spec.method in PAIRED else encode)(records, tokenizer, spec.max_length, spec.too_long)
 
 
 def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:
@@ -241,7 +244,7 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
             if is_paired
             else ""
         )
-        + (f"- tells {len(labels)} labels apart: {', '.join(labels)}\n" if labels else "")
+        + (f"- {'finds spans of' if spec.method in TAGGED else 'tells apart'}: {', '.join(labels)}\n" if labels else "")
         + f"- base model digest: `{folder.digest}` (over the base folder's files; peft's `revision` holds it too)\n"
         f"- held-out loss {state.best_loss:.6f} after step {state.best_step} of {state.step}; this is that state\n"
         f"- trained on {len(loop.parts.train)} records, chosen by {len(loop.parts.held_out)} held-out ones\n"

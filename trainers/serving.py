@@ -57,6 +57,10 @@ class Server:
         """
         threading.Thread(target=self._watch, args=(stdin,), daemon=True).start()
         reason = "signal"
+        if self._bench.adapter.are_tags:
+            raise TrainerError(
+                "serve.method", "a model that labels tokens has nothing to say in a chat", "use evaluate"
+            )
         with self._listening() as listener:
             self._speak(ServeReady(self._spec.run, str(self._path)))
             try:

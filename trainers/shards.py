@@ -16,12 +16,14 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from compliance.vault import ObjectContext, VaultError, open_reader
 from trainers.errors import TrainerError
-from trainers.spec import ContextSpec, ObjectSpec
+from trainers.spans import Span, from_words, written
+from trainers.spec import PAIRED, TAGGED, ContextSpec, ObjectSpec
 
 MAX_LINE_BYTES = 16 << 20
 MAX_PROBLEMS = 20
@@ -48,13 +50,15 @@ class Record:
     """One training example. The last message is the assistant's: the completion, or at evaluation the reference.
 
     ``rejected`` is the worse answer of a pair, of which the last message is the chosen one. ``tools`` are descriptions
-    of what the assistant may call, handed to the template as they are.
+    of what the assistant may call, handed to the template as they are. Of a text with spans the text is the first
+    message and ``spans`` written out the last.
     """
 
     id: str
     messages: tuple[Message, ...]
     rejected: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
+    spans: tuple[Span, ...] = ()
 
 
 def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
@@ -63,14 +67,15 @@ def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
     return ObjectContext(**(facts if kind is None else facts | {"kind": kind}))
 
 
-def read_records(shard: ObjectSpec, key: bytes, name: str, *, are_pairs: bool = False) -> Iterator[Record]:
+def read_records(shard: ObjectSpec, key: bytes, name: str, method: str = "sft") -> Iterator[Record]:
     """The records of a shard in their order.
 
     Args:
         shard: where and what.
         key: 32 bytes.
         name: of the split, for messages.
-        are_pairs: whether each line also holds ``rejected``.
+        method: whose records they are; of pairs each line also holds ``rejected``, of token classification it holds
+            ``text`` and ``spans`` or else ``tokens`` and ``labels``.
 
     Raises:
         TrainerError: ``data.unreadable`` (file, key, context or bytes), ``data.invalid`` (lines), ``data.empty``.
@@ -79,14 +84,16 @@ def read_records(shard: ObjectSpec, key: bytes, name: str, *, are_pairs: bool = 
     count = 0
     for number, line in _lines(shard, key, name):
         count += 1
-        record = _record(line, problems, f"{name} line {number}", are_pairs)
+        record = _record(line, problems, f"{name} line {number}", method)
         if len(problems) >= MAX_PROBLEMS:
             break
         if record is not None and not problems:
             yield record
     if problems:
         shown = "; ".join(problems)
-        keys = "id, messages and rejected" if are_pairs else "id and messages"
+        keys = "id, messages and rejected" if method in PAIRED else "id and messages"
+        if method in TAGGED:
+            keys = "id, text and spans, or id, tokens and labels"
         raise TrainerError("data.invalid", shown, f"export the shard again; each line is one object with {keys}")
     if not count:
         raise TrainerError("data.empty", f"{name} holds no record", "choose a dataset version with approved records")
@@ -120,12 +127,15 @@ def _lines(shard: ObjectSpec, key: bytes, name: str) -> Iterator[tuple[int, byte
         ) from None
 
 
-def _record(line: bytes, problems: list[str], where: str, are_pairs: bool) -> Record | None:
+def _record(line: bytes, problems: list[str], where: str, method: str) -> Record | None:
     try:
         document = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         problems.append(f"{where}: not JSON")
         return None
+    if method in TAGGED:
+        return _tagged(document, problems, where)
+    are_pairs = method in PAIRED
     names = {"id", "messages"} | ({"rejected"} if are_pairs else set())
     tools = document.pop("tools", []) if isinstance(document, dict) else []
     if not isinstance(document, dict) or set(document) != names or not isinstance(document["id"], str):
@@ -173,3 +183,48 @@ def _message(turn: Any, problems: list[str], where: str) -> Message | None:
     else:
         return Message(role, content, None if weight is None else int(weight), extra)
     return None
+
+
+def _tagged(document: Any, problems: list[str], where: str) -> Record | None:
+    """A text with spans, in either of its two forms."""
+    names = set(document) if isinstance(document, dict) else set()
+    if names not in ({"id", "text", "spans"}, {"id", "tokens", "labels"}) or not isinstance(document["id"], str):
+        problems.append(f"{where}: must be an object of id, text and spans, or of id, tokens and labels")
+        return None
+    if "tokens" in names:
+        words, labels = document["tokens"], document["labels"]
+        are_texts = all(
+            isinstance(part, list) and all(isinstance(each, str) for each in part) for part in (words, labels)
+        )
+        if not are_texts or len(words) != len(labels) or not words or not all(each.strip() for each in words):
+            problems.append(f"{where}: tokens and labels must be lists of texts, as many of one as of the other")
+            return None
+        text, spans = from_words(words, labels)
+    else:
+        found = _spans(document["text"], document["spans"], problems, where)
+        if found is None:
+            return None
+        text, spans = document["text"], found
+    messages = (Message("user", text), Message("assistant", written(spans)))
+    return Record(document["id"], messages, spans=tuple(sorted(spans)))
+
+
+def _spans(text: Any, listed: Any, problems: list[str], where: str) -> list[Span] | None:
+    if not isinstance(text, str) or not isinstance(listed, list):
+        problems.append(f"{where}: text must be text and spans a list")
+        return None
+    spans: list[Span] = []
+    for index, each in enumerate(listed):
+        if not isinstance(each, dict) or set(each) != {"start", "end", "label"} or not isinstance(each["label"], str):
+            problems.append(f"{where}: spans[{index}] must have start, end and label, and nothing else")
+            return None
+        start, end = each["start"], each["end"]
+        if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
+            problems.append(f"{where}: spans[{index}] must begin and end within the text, in code points")
+            return None
+        spans.append(Span(start, end, each["label"]))
+    spans.sort()
+    if any(one.end > other.start for one, other in pairwise(spans)):
+        problems.append(f"{where}: spans must not overlap")
+        return None
+    return spans

@@ -44,6 +44,10 @@ SCHEMA = "steward.train/1"
 MAX_SPEC_BYTES = 1 << 20
 #: Methods whose records hold two answers.
 PAIRED = ("dpo", "orpo")
+#: Methods whose records are texts with spans.
+TAGGED = ("token-classification",)
+#: Methods that train a head of their own for named labels.
+LABELLED = ("classification", *TAGGED)
 
 _TOKEN = Text(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}", "a short token without spaces")
 _PATH = Text(r"[^\x00]{1,4096}", "a path")
@@ -142,7 +146,7 @@ class PreferenceSpec:
 
 @dataclass(frozen=True)
 class ClassificationSpec:
-    """The labels; each record's last message is one of them, letter by letter."""
+    """The labels; each record's last message is one of them, letter by letter. Of tokens: the types of spans."""
 
     labels: tuple[str, ...] = declared(
         Several(Text(r"\S(?:[^\n]{0,198}\S)?", "a label of at most 200 characters"), 1000)
@@ -189,7 +193,8 @@ class Spec:
     """One run.
 
     ``method`` says what is learnt: answers (``sft``), to prefer one answer to another (``dpo``, ``orpo``),
-    or which of a few labels a prompt has (``classification``, which wants its part of that name and no soft prompt).
+    which of a few labels a prompt has (``classification``) or which of its tokens belong to what (that and
+    ``token-classification`` want the part ``classification`` and no soft prompt).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
     (``full``) or vectors before the input (``prompt``). With ``quantise`` the frozen base is held in 4 or 8 bits.
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
@@ -210,7 +215,7 @@ class Spec:
     model: ModelSpec = part(ModelSpec)
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
-    method: str = declared(Choice(("sft", "dpo", "orpo", "classification")), "sft")
+    method: str = declared(Choice(("sft", "dpo", "orpo", *LABELLED)), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
     quantise: QuantiseSpec | None = declared(Maybe(Part(QuantiseSpec)), None)
@@ -245,9 +250,9 @@ def read_spec(document: Any) -> Spec:
     """
     spec = read(Spec, document)
     problems = []
-    if (spec.method == "classification") != (spec.classification is not None):
-        problems.append("classification: goes with the method of that name, and the method with it")
-    if spec.method == "classification" and spec.way == "prompt":
+    if (spec.method in LABELLED) != (spec.classification is not None):
+        problems.append(f"classification: goes with the methods {' and '.join(LABELLED)}, and they with it")
+    if spec.method in LABELLED and spec.way == "prompt":
         problems.append("way: a soft prompt does not carry the head that classification trains")
     if spec.answers.metric is not None and spec.answers.metric not in METRICS:
         problems.append(f"answers.metric: must be one of {', '.join(sorted(METRICS))}")
@@ -257,10 +262,9 @@ def read_spec(document: Any) -> Spec:
         problems.append("lora.init: pissa goes with way lora on a base that is not quantised")
     if spec.quantise is not None and spec.way == "full":
         problems.append("quantise: weights that are trained themselves are not quantised")
-    if spec.classification is not None and not 1 < len(set(spec.classification.labels)) == len(
-        spec.classification.labels
-    ):
-        problems.append("classification.labels: must be at least two, each named once")
+    labels = spec.classification.labels if spec.classification is not None else ()
+    if len(set(labels)) != len(labels) or (spec.method == "classification" and len(labels) == 1):
+        problems.append("classification.labels: must be at least two (of tokens one), each named once")
     if problems:
         raise SpecError(problems)
     return spec
@@ -349,16 +353,15 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Steward training spec",
         **schema_of(Spec),
-        "if": {"properties": {"method": {"const": "classification"}}, "required": ["method"]},
+        "if": {"properties": {"method": {"enum": list(LABELLED)}}, "required": ["method"]},
         "then": {
             "required": ["classification"],
             "properties": {
-                "classification": {
-                    "type": "object",
-                    "properties": {"labels": {"minItems": 2, "uniqueItems": True}},
-                },
+                "classification": {"type": "object", "properties": {"labels": {"uniqueItems": True}}},
                 "way": {"enum": ["lora", "dora", "full"]},
             },
+            "if": {"properties": {"method": {"const": "classification"}}},
+            "then": {"properties": {"classification": {"properties": {"labels": {"minItems": 2}}}}},
         },
         "else": {"properties": {"classification": {"type": "null"}}},
     }
