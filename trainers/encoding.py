@@ -136,12 +136,16 @@ def render(
 
 
 def segments(
-    tokenizer: Any, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()
+    tokenizer: Any,
+    messages: tuple[Message, ...],
+    tools: tuple[dict[str, Any], ...] = (),
+    *,
+    are_all_learnt: bool = False,
 ) -> list[tuple[str, bool]]:
     """The rendered conversation in pieces, each learnt or not.
 
-    The last assistant turn is learnt unless its weight is 0; an earlier one is if its weight is 1. A template that
-    rewrites earlier turns later (as some do with reasoning) is only usable for the last turn.
+    An assistant turn is learnt if its weight is 1 and not if it is 0; without a weight the last one is, or all are. A
+    template that rewrites earlier turns later (as some do with reasoning) is only usable for the last turn.
 
     Raises:
         TrainerError: ``model.template``, when an answer does not simply follow its prompt in the rendered text.
@@ -151,7 +155,8 @@ def segments(
     done = 0
     last = len(messages) - 1
     for index, message in enumerate(messages):
-        if message.role != "assistant" or not (message.weight if message.weight is not None else index == last):
+        is_learnt = message.weight if message.weight is not None else are_all_learnt or index == last
+        if message.role != "assistant" or not is_learnt:
             continue
         begin = render(tokenizer, messages[:index], is_prompt=True, tools=tools)
         end = whole if index == last else render(tokenizer, messages[: index + 1], is_prompt=False, tools=tools)
@@ -184,7 +189,9 @@ def cut_prompt(tokens: list[int], marks: list[int], max_length: int) -> tuple[li
     return kept_tokens[:max_length], kept_marks[:max_length]
 
 
-def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str) -> Split:
+def encode(
+    records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str, *, are_all_learnt: bool = False
+) -> Split:
     """All records of a split as tokens.
 
     Args:
@@ -192,6 +199,7 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
         tokenizer: a fast tokenizer with a chat template.
         max_length: in tokens, at least 8.
         too_long: ``refuse`` leaves a longer record out, ``truncate`` shortens it (``cut_prompt``); both are counted.
+        are_all_learnt: whether earlier turns of the assistant without a weight are learnt too.
 
     Raises:
         TrainerError: as ``segments``; ``data.nothing_left`` when no record has anything to learn.
@@ -199,7 +207,9 @@ def encode(records: Iterable[Record], tokenizer: Any, max_length: int, too_long:
     split = Split()
     for group in _groups(iter(records)):
         for record, (tokens, marks) in zip(
-            group, _encoded(tokenizer, group, [each.messages for each in group]), strict=True
+            group,
+            _encoded(tokenizer, group, [each.messages for each in group], are_all_learnt=are_all_learnt),
+            strict=True,
         ):
             fitted = _fitted(split, tokens, marks, max_length, too_long)
             if fitted is not None:
@@ -285,10 +295,13 @@ def _last_learnt(messages: tuple[Message, ...], answer: str) -> tuple[Message, .
 
 
 def _encoded(
-    tokenizer: Any, group: list[Record], conversations: list[tuple[Message, ...]]
+    tokenizer: Any, group: list[Record], conversations: list[tuple[Message, ...]], *, are_all_learnt: bool = False
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Tokens and marks of each conversation, with the tools of its record."""
-    pieces = [segments(tokenizer, turns, record.tools) for record, turns in zip(group, conversations, strict=True)]
+    pieces = [
+        segments(tokenizer, turns, record.tools, are_all_learnt=are_all_learnt)
+        for record, turns in zip(group, conversations, strict=True)
+    ]
     texts = [text for parts in pieces for text, _ in parts]
     encoded = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
     for parts in pieces:

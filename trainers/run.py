@@ -73,7 +73,9 @@ def load_split(
         if spec.method in TAGGED:
             return encode_tagged(records, tokenizer, spec.max_length, spec.too_long, tags_of(labels))
         return encode_labelled(records, tokenizer, spec.max_length, spec.too_long, labels)
-    return (encode_pairs if spec.method in PAIRED else encode)(records, tokenizer, spec.max_length, spec.too_long)
+    if spec.method in PAIRED:
+        return encode_pairs(records, tokenizer, spec.max_length, spec.too_long)
+    return encode(records, tokenizer, spec.max_length, spec.too_long, are_all_learnt=spec.turns == "all")
 
 
 def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:

@@ -197,6 +197,7 @@ class Spec:
     ``token-classification`` want the part ``classification`` and no soft prompt).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
     (``full``) or vectors before the input (``prompt``). With ``quantise`` the frozen base is held in 4 or 8 bits.
+    ``turns`` of the assistant are learnt as far as they carry no weight of their own: the last one, or all.
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
     is what goes through the model at once and changes memory and speed, not the result beyond rounding.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
@@ -229,6 +230,7 @@ class Spec:
     batch_tokens: int = declared(Whole(1, 10_000_000), 2048)
     micro_tokens: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     max_length: int = declared(Whole(8, 1_048_576), 1024)
+    turns: str = declared(Choice(("last", "all")), "last")
     too_long: str = declared(Choice(("refuse", "truncate")), "refuse")
     evaluate_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     checkpoint_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
@@ -332,6 +334,7 @@ LATER: dict[str, Any] = {
     "optimiser.warmup_steps": None,
     "lora.init": "default",
     "best_by": "loss",
+    "turns": "last",
     "average_decay": None,
 }
 #: Settings that may differ between a run and its continuation.

@@ -50,6 +50,45 @@ def test_weights_choose_the_turns(tokenizer):
     assert caught.value.code == "data.nothing_left"
 
 
+def test_all_turns_of_the_assistant_are_those_that_transformers_masks(tokenizer):
+    """transformers tells an assistant's tokens by a mark in the template, ours by where a turn begins and ends."""
+    from transformers import AutoTokenizer
+
+    other = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    other.chat_template = (
+        "{% for m in messages %}{{ '<|start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
+        "{% generation %}{{ m['content'] + '<|end|>\n' }}{% endgeneration %}{% else %}"
+        "{{ m['content'] + '<|end|>\n' }}{% endif %}{% endfor %}"
+    )
+    turns = [("system", "be brief"), ("user", "a"), ("assistant", "first"), ("user", "b"), ("assistant", "second")]
+    split = encode([talk(*turns)], tokenizer, 200, "refuse", are_all_learnt=True)
+    masked = other.apply_chat_template(
+        [{"role": role, "content": content} for role, content in turns],
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    assert list(split.tokens_of(0)) == masked["input_ids"]
+    assert list(split.marks_of(0)) == masked["assistant_masks"]
+    turns[2] = (*turns[2], 0)
+    assert learnt(encode([talk(*turns)], tokenizer, 200, "refuse", are_all_learnt=True), tokenizer) == "second<|end|>\n"
+
+
+def test_a_spec_that_asks_for_all_turns_learns_more_tokens(bench):
+    said = {}
+    for turns in ("last", "all"):
+        talked = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "yes"},
+            {"role": "user", "content": "b"},
+            {"role": "assistant", "content": "no"},
+        ]
+        bench.seal("train", [{"id": "r", "messages": talked}])
+        bench.spec(turns=turns)
+        said[turns] = next(each for each in bench.command("validate")[1] if getattr(each, "split", "") == "train")
+    assert said["all"].tokens == said["last"].tokens
+    assert said["all"].supervised == said["last"].supervised + len("yes") + 2
+
+
 def test_long_records_are_refused_or_cut_in_the_middle_and_counted(tokenizer):
     long = talk(("user", "begin " + "x" * 300 + " end"), ("assistant", "yes"))
     short = talk(("user", "a"), ("assistant", "b"))
