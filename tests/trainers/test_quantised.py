@@ -161,6 +161,9 @@ def test_a_merged_export_of_a_quantised_run_is_a_plain_model(bench, tmp_path):
 
     bench.spec(max_steps=2, **FORMS["nf4"])
     assert bench.command("run")[0] == 0
+    code, said = bench.command("export", "--format", "gguf-f16")
+    assert code == 0, said[-1]
+    assert said[-1].agreement == 1.0
     code, said = bench.command("export")
     assert code == 0, said[-1]
     with tarfile.open(fileobj=io.BytesIO(bench.opened(said[-1].file, "merged"))) as tar:
