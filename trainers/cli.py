@@ -49,13 +49,14 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "train; goes on where a checkpoint of the same spec lies in --out"),
         ("resume", "like run, but fails without a checkpoint"),
         ("validate", "check spec, model folder and data; needs no --out"),
+        ("fit", "memory and time the run would take on this machine; needs no --out"),
         ("evaluate", "score base and tuned on data.test"),
         ("export", "merge base and adapter into one sealed file and prove that it answers alike"),
         ("serve", "chat with base and tuned on a unix socket"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--spec", type=Path, required=True)
-        if name != "validate":
+        if name not in ("validate", "fit"):
             command.add_argument("--out", type=Path, required=True)
         if name in ("run", "resume"):
             # Set by the first of several processes for the others.
@@ -161,6 +162,11 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
         from trainers.run import validate
 
         validate(spec, keys, speak, stop)
+        return
+    if arguments.command == "fit":
+        from trainers.run import fit
+
+        fit(spec, keys, speak, stop)
         return
     if arguments.command == "serve":
         # Without the folder's lock: serving writes nothing there, and a model may be judged while somebody tries it.

@@ -50,6 +50,31 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True)
+class FitChecked(Event):
+    """What a run needs beside what there is, before its first step; ``RunFinished`` says what it took.
+
+    ``memory_bytes`` is the expected peak and the sum of the five parts after ``free_bytes``; ``seconds`` are those of
+    all steps and evaluations. ``recompute`` when layers keep their inputs only. ``advice`` is empty where it fits.
+    """
+
+    name: ClassVar[str] = "fit.checked"
+    fits: bool
+    memory_bytes: int
+    free_bytes: int
+    process_bytes: int
+    weights_bytes: int
+    trained_bytes: int
+    activation_bytes: int
+    head_bytes: int
+    micro_tokens: int
+    recompute: bool
+    steps: int
+    tokens: int
+    seconds: float
+    advice: str
+
+
+@dataclass(frozen=True)
 class RunResumed(Event):
     """The run goes on from a checkpoint after ``step`` of ``steps``."""
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from trainers.adapter import Adapter
 from trainers.encoding import Split
 from trainers.llama_stack import LlamaStack, Unsuitable
+from trainers.recomputation import recompute_layers
 
 #: Mean difference of token losses, in nats, between two ways in bf16; in fp32 a two-hundredth of
 #: it. Random tokens far from anything learnt: bf16 alone makes some 0.05 there, a neighbour that shines through makes
@@ -106,9 +107,10 @@ def tokens_batch(sequences: list[list[int]], device: str) -> MicroBatch:
 
 
 class Forward(Protocol):
-    """A way through the model."""
+    """A way through the model. ``name`` is ``pack`` or ``bucket``, ``kind`` as in ``trainers.footprint.Plan``."""
 
     name: str
+    kind: str
     reason: str
 
     def losses(self, batch: MicroBatch) -> Tensor:
@@ -120,6 +122,9 @@ class Forward(Protocol):
     def refresh(self) -> None:
         """To be called after the adapter's weights changed."""
 
+    def recompute(self) -> None:
+        """From now on each layer keeps its input only, see ``trainers.recomputation``."""
+
 
 def _logit_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
@@ -128,7 +133,7 @@ def _logit_losses(logits: Tensor, targets: Tensor) -> Tensor:
 class PackedForward:
     """The model's own layers on packed sequences."""
 
-    name = "pack"
+    name = kind = "pack"
 
     def __init__(self, adapter: Adapter, reason: str) -> None:
         from trainers.packed_attention import register
@@ -139,6 +144,10 @@ class PackedForward:
 
     def refresh(self) -> None:
         """Nothing is copied here."""
+
+    def recompute(self) -> None:
+        """See ``Forward``."""
+        recompute_layers(self._adapter.base, self._apart)
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
@@ -151,18 +160,23 @@ class PackedForward:
         return states[batch.rows]
 
     def _through(self, model: Any, batch: MicroBatch, **more: Any) -> Any:
+        with self._apart(), self._adapter.computing():
+            return model(
+                input_ids=batch.tokens[None],
+                position_ids=batch.positions[None],
+                use_cache=False,
+                packed_lengths=batch.lengths,
+                **more,
+            )
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """The attention that keeps sequences apart; outside of training the model has its own."""
         base = self._adapter.base
         kept = base.config._attn_implementation
         base.set_attn_implementation(self._attention)
         try:
-            with self._adapter.computing():
-                return model(
-                    input_ids=batch.tokens[None],
-                    position_ids=batch.positions[None],
-                    use_cache=False,
-                    packed_lengths=batch.lengths,
-                    **more,
-                )
+            yield
         finally:
             base.set_attn_implementation(kept)
 
@@ -170,7 +184,7 @@ class PackedForward:
 class BucketForward:
     """The model as it is, on sequences padded at their right."""
 
-    name = "bucket"
+    name = kind = "bucket"
 
     def __init__(self, adapter: Adapter, reason: str) -> None:
         self._adapter = adapter
@@ -178,6 +192,10 @@ class BucketForward:
 
     def refresh(self) -> None:
         """Nothing is copied here."""
+
+    def recompute(self) -> None:
+        """See ``Forward``."""
+        recompute_layers(self._adapter.base)
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""

@@ -18,7 +18,7 @@ Shapes: T tokens of all sequences one after the other, D hidden, M inner, K key/
 r the rank. Source: Touvron et al. 2023, arXiv:2302.13971 (the layer); Hu et al. 2021, arXiv:2106.09685 (LoRA).
 
 Example:
-    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, (cos, sin), lengths)
+    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, (cos, sin), lengths, False)
 """
 
 from __future__ import annotations
@@ -179,38 +179,33 @@ class LlamaLayer(torch.autograd.Function):
         lora: LayerLora,
         rotary: tuple[Tensor, Tensor],
         lengths: list[int],
+        is_recomputed: bool,
     ) -> Tensor:
-        """Args: ``x`` (T, D); ``_weights`` only tells autograd that something here is trained."""
-        normed, inverse = rms_norm(x, frozen.norm_in, frozen.eps)
-        low_qkv = normed @ lora.qkv.a.T
-        qkv = (low_qkv @ lora.qkv.b.T).addmm_(normed, frozen.qkv.T)
-        if frozen.qkv_bias is not None:
-            qkv.add_(frozen.qkv_bias)
-        queries, keys, values, rotating = _heads(qkv, frozen)
-        rotate_(rotating, *rotary)
-        queries.mul_(frozen.head**-0.5)
-        mixed, shares = attend(queries, keys, values, lengths)
-        mixed = mixed.view(x.shape[0], -1)
-        low_out = mixed @ lora.out.a.T
-        middle = (low_out @ lora.out.b.T).addmm_(mixed, frozen.out.T).add_(x)
-        normed_mlp, inverse_mlp = rms_norm(middle, frozen.norm_mlp, frozen.eps)
-        low_gate_up = normed_mlp @ lora.gate_up.a.T
-        gate_up = (low_gate_up @ lora.gate_up.b.T).addmm_(normed_mlp, frozen.gate_up.T)
-        gate, up = gate_up.chunk(2, dim=1)
-        inner = silu(gate).mul_(up)
-        low_down = inner @ lora.down.a.T
-        ctx.kept = (x, inverse, normed, low_qkv, qkv, shares, mixed, low_out)
-        ctx.kept_mlp = (middle, inverse_mlp, normed_mlp, low_gate_up, gate_up, inner, low_down)
+        """Args: ``x`` (T, D); ``_weights`` only tells autograd that something here is trained.
+
+        With ``is_recomputed`` only ``x`` is kept and the way back begins with the layer once more.
+        """
+        middle, kept = _attention_half(x, frozen, lora, rotary, lengths)
+        out, kept_mlp = _mlp_half(middle, frozen, lora)
+        ctx.x, ctx.kept, ctx.kept_mlp = x, None, None
+        if not is_recomputed:
+            ctx.kept, ctx.kept_mlp = kept, kept_mlp
         ctx.fixed = (frozen, lora, rotary, lengths)
-        return (low_down @ lora.down.b.T).addmm_(inner, frozen.down.T).add_(middle)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
         """Args: ``grad`` (T, D) by the output. Returns the one by ``x`` where it is needed."""
         frozen, lora, (cos, sin), lengths = ctx.fixed
-        x, inverse, normed, low_qkv, qkv, shares, mixed, low_out = ctx.kept
-        by_middle = _mlp_backward(grad, frozen, lora, *ctx.kept_mlp)
-        ctx.kept = ctx.kept_mlp = None
+        x, kept, kept_mlp = ctx.x, ctx.kept, ctx.kept_mlp
+        ctx.x = ctx.kept = ctx.kept_mlp = None
+        if kept is None:
+            middle, kept = _attention_half(x, frozen, lora, (cos, sin), lengths)
+            kept_mlp = _mlp_half(middle, frozen, lora)[1]
+            del middle
+        inverse, normed, low_qkv, qkv, shares, mixed, low_out = kept
+        by_middle = _mlp_backward(grad, frozen, lora, *kept_mlp)
+        del kept, kept_mlp
         by_low = lora.out.add_grads(mixed, low_out, by_middle)
         by_mixed = (by_low @ lora.out.a).addmm_(by_middle, frozen.out)
         queries, keys, values, _ = _heads(qkv, frozen)
@@ -223,10 +218,41 @@ class LlamaLayer(torch.autograd.Function):
         rotate_(rotating, cos, -sin)
         by_low = lora.qkv.add_grads(normed, low_qkv, by_qkv)
         if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None, None
+            return None, None, None, None, None, None, None
         by_normed = (by_low @ lora.qkv.a).addmm_(by_qkv, frozen.qkv)
         by_x = rms_norm_backward(by_normed, x, frozen.norm_in, inverse).add_(by_middle)
-        return by_x, None, None, None, None, None
+        return by_x, None, None, None, None, None, None
+
+
+def _attention_half(
+    x: Tensor, frozen: FrozenLayer, lora: LayerLora, rotary: tuple[Tensor, Tensor], lengths: list[int]
+) -> tuple[Tensor, tuple[Any, ...]]:
+    """(T, D) behind the attention, and what the way back needs of it."""
+    normed, inverse = rms_norm(x, frozen.norm_in, frozen.eps)
+    low_qkv = normed @ lora.qkv.a.T
+    qkv = (low_qkv @ lora.qkv.b.T).addmm_(normed, frozen.qkv.T)
+    if frozen.qkv_bias is not None:
+        qkv.add_(frozen.qkv_bias)
+    queries, keys, values, rotating = _heads(qkv, frozen)
+    rotate_(rotating, *rotary)
+    queries.mul_(frozen.head**-0.5)
+    mixed, shares = attend(queries, keys, values, lengths)
+    mixed = mixed.view(x.shape[0], -1)
+    low_out = mixed @ lora.out.a.T
+    middle = (low_out @ lora.out.b.T).addmm_(mixed, frozen.out.T).add_(x)
+    return middle, (inverse, normed, low_qkv, qkv, shares, mixed, low_out)
+
+
+def _mlp_half(middle: Tensor, frozen: FrozenLayer, lora: LayerLora) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """(T, D) behind the gated half, and what ``_mlp_backward`` takes."""
+    normed, inverse = rms_norm(middle, frozen.norm_mlp, frozen.eps)
+    low_gate_up = normed @ lora.gate_up.a.T
+    gate_up = (low_gate_up @ lora.gate_up.b.T).addmm_(normed, frozen.gate_up.T)
+    gate, up = gate_up.chunk(2, dim=1)
+    inner = silu(gate).mul_(up)
+    low_down = inner @ lora.down.a.T
+    out = (low_down @ lora.down.b.T).addmm_(inner, frozen.down.T).add_(middle)
+    return out, (middle, inverse, normed, low_gate_up, gate_up, inner, low_down)
 
 
 def _mlp_backward(

@@ -39,6 +39,7 @@ class LlamaStack:
     """Embedding, layers, final norm and head on packed sequences; a ``Forward``."""
 
     name = "pack"
+    kind = "layers"
     reason = "packed through layers written for this family"
 
     def __init__(self, adapter: Adapter) -> None:
@@ -59,6 +60,7 @@ class LlamaStack:
         for layer in decoder.layers:
             _check_layer(layer, head.weight.dtype)
         self._adapter = adapter
+        self._is_recomputed = False
         self._decoder = decoder
         self._head: Tensor = head.weight
         self._eps = float(base.config.rms_norm_eps)
@@ -76,6 +78,10 @@ class LlamaStack:
                 for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
                     pair.refresh()
 
+    def recompute(self) -> None:
+        """See ``trainers.forward.Forward``."""
+        self._is_recomputed = True
+
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``trainers.forward.Forward``; gradients reach ``adapter.grads`` and nothing else."""
         return token_losses(self.hidden(batch), self._head, batch.targets)
@@ -88,7 +94,7 @@ class LlamaStack:
         rotary = (cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
         trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
         for frozen, lora in zip(self._frozen, self._lora, strict=True):
-            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths)  # type: ignore[no-untyped-call]
+            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths, self._is_recomputed)  # type: ignore[no-untyped-call]
         hidden: Tensor = _FinalNorm.apply(x[batch.rows], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
         return hidden
 

@@ -35,6 +35,7 @@ from trainers.encoding import Split
 from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
 from trainers.events import AnswersMeasured, CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
 from trainers.flops import Flops
+from trainers.footprint import evaluation_interval
 from trainers.forward import Forward, MicroBatch, micro_batch
 from trainers.methods import Method
 from trainers.optimiser import AdamW, Average, clip, learning_rate_at
@@ -45,10 +46,6 @@ from trainers.spec import Spec, identity
 
 MOST_SKIPPED = 3
 LEAST_MICRO_TOKENS = 16
-#: Without a setting, evaluations are this share of steps apart, and further when the held-out split is large, so that
-#: they cost at most about an eighth of the time.
-EVALUATIONS = 10
-LEAST_TRAINED_PER_HELD_OUT = 3
 
 
 @dataclass
@@ -95,13 +92,8 @@ class Loop:
         self.met = torch.full((2, len(parts.train)), math.nan)
         self._random = torch.get_rng_state()
         self._held_out_units = sum(parts.method.units(parts.held_out, index) for index in range(len(parts.held_out)))
-        held_out = (
-            parts.held_out.token_count
-            * LEAST_TRAINED_PER_HELD_OUT
-            / min(spec.batch_tokens, max(1, parts.train.token_count))
-        )
-        self._evaluate_every = spec.evaluate_every or max(
-            1, math.ceil(self.schedule.steps / EVALUATIONS), int(held_out)
+        self._evaluate_every = evaluation_interval(
+            spec, self.schedule.steps, parts.train.token_count, parts.held_out.token_count
         )
         self._sensors = Sensors(parts.device.name)
         self._started = time.monotonic()

@@ -1,4 +1,4 @@
-"""``run``, ``resume`` and ``validate``: from a spec to a sealed adapter.
+"""``run``, ``resume``, ``fit`` and ``validate``: from a spec to a sealed adapter.
 
 Guarantees: data are read before the model is loaded, so bad data fail fast; ``adapter.sealed`` is written once, from
 the best state; equal specs, data and machine give an equal adapter digest, interrupted or not.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from trainers.checkpoint import has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
-from trainers.events import DataLoaded, RunFinished, RunStarted, SpecValid
+from trainers.events import DataLoaded, FitChecked, RunFinished, RunStarted, SpecValid
+from trainers.fit import check_fit, free_bytes, machine_of
 from trainers.forward import choose_forward
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.parallel import ALONE, Group
+from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, refuse_unfit
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
@@ -104,13 +107,25 @@ def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
     )
 
 
-def prepare(
-    spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, group: Group = ALONE
-) -> tuple[Loop, ModelFolder, Any]:
-    """Everything up to the first step.
+@dataclass(frozen=True)
+class Bench:
+    """All that a run works with, before its first step. There is no ``verdict`` on models of unusual shape."""
+
+    parts: Parts
+    folder: ModelFolder
+    tokenizer: Any
+    verdict: Verdict | None
+
+    def fit(self, spec: Spec) -> FitChecked | None:
+        """What the run will need, with a short trial on the machine."""
+        return None if self.verdict is None else check_fit(spec, self.parts, self.verdict)
+
+
+def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Stop) -> Bench:
+    """Reads the data, loads the model and settles how steps will be made; ``out`` is where a run would write.
 
     Raises:
-        TrainerError: for data, model and machine.
+        TrainerError: for data, model and machine; ``memory.unfit`` before anything large is loaded.
         Cancelled: a signal came.
     """
     if spec.quantise is not None:
@@ -124,15 +139,42 @@ def prepare(
         splits[name] = load_split(spec, shard, name, tokenizer, keys, stop, kept)
         _announce(spec, name, splits[name], speak)
     device = choose_device(spec.precision)
+    shape, lengths = known_shape(folder), splits["train"].lengths
+    if shape is not None:
+        refuse_unfit(
+            choose_plan(spec, shape, lengths, machine_of(device), likely_forward(spec), free_bytes(device.name))
+        )
     adapter = load_trained(spec, folder, device)
     stop.check()
     forward = choose_forward(adapter, spec.packing)
-    stops = stop_tokens(adapter.base, tokenizer)
-    answers = Answers(spec, asked, tokenizer, stops, out, keys.output_key) if asked else None
+    verdict = None
+    if shape is not None:
+        verdict = choose_plan(spec, shape, lengths, machine_of(device), forward.kind, free_bytes(device.name))
+        device = replace(device, micro_tokens=verdict.plan.micro_tokens)
+    if spec.recompute == "always" or (verdict is not None and verdict.plan.is_recomputed):
+        forward.recompute()
+    answers = None
+    if asked and out is not None:
+        answers = Answers(spec, asked, tokenizer, stop_tokens(adapter.base, tokenizer), out, keys.output_key)
     method = choose_method(spec, adapter)
     parts = Parts(adapter, forward, device, method, splits["train"], splits["validation"], answers)
     for split in splits.values():
         split.prefix = adapter.prefix
+    return Bench(parts, folder, tokenizer, verdict)
+
+
+def prepare(
+    spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, group: Group = ALONE
+) -> tuple[Loop, ModelFolder, Any]:
+    """Everything up to the first step.
+
+    Raises:
+        TrainerError: as ``assemble``.
+        Cancelled: a signal came.
+    """
+    bench = assemble(spec, keys, out, speak, stop)
+    parts, folder = bench.parts, bench.folder
+    device, forward, adapter = parts.device, parts.forward, parts.adapter
     torch.manual_seed(spec.seed)
     loop = Loop(spec, parts, out, keys.output_key, speak, stop, group)
     loop.look_at_start()
@@ -152,7 +194,21 @@ def prepare(
             micro_tokens=loop.state.micro_tokens,
         )
     )
-    return loop, folder, tokenizer
+    if not has_checkpoint(out) and (fit := bench.fit(spec)) is not None:
+        speak(fit)
+    return loop, folder, bench.tokenizer
+
+
+def fit(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
+    """Says whether the run would fit this machine, how it would go about it and how long it would take.
+
+    Raises:
+        TrainerError: as ``assemble``; ``model.shape``, when the model's sizes are not named in the usual words.
+    """
+    said = assemble(spec, keys, None, speak, stop).fit(spec)
+    if said is None:
+        raise TrainerError("model.shape", "config.json does not name the model's sizes", "run it and watch memory")
+    speak(said)
 
 
 def train(

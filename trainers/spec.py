@@ -199,7 +199,8 @@ class Spec:
     (``full``) or vectors before the input (``prompt``). With ``quantise`` the frozen base is held in 4 or 8 bits.
     ``turns`` of the assistant are learnt as far as they carry no weight of their own: the last one, or all.
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
-    is what goes through the model at once and changes memory and speed, not the result beyond rounding.
+    is what goes through the model at once and changes memory and speed, not the result beyond rounding; ``recompute``
+    likewise: layers may keep their inputs only, which ``auto`` does where the run would not fit otherwise.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
     checkpoints at each evaluation. ``patience`` counts evaluations without a better held-out loss.
     ``best_by`` the ``metric`` of ``answers`` keeps the state that scores highest, of equals the one of lower loss.
@@ -242,6 +243,7 @@ class Spec:
     seed: int = declared(Whole(0, 2**32 - 1), 0)
     precision: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
     packing: str = declared(Choice(("auto", "pack", "bucket")), "auto")
+    recompute: str = declared(Choice(("auto", "always", "never")), "auto")
 
 
 def read_spec(document: Any) -> Spec:
@@ -339,6 +341,7 @@ LATER: dict[str, Any] = {
 }
 #: Settings that may differ between a run and its continuation.
 HOW_LONG = (
+    "recompute",
     "epochs",
     "max_steps",
     "patience",

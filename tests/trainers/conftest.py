@@ -132,7 +132,7 @@ class Workbench:
         """Exit code and events of a command run in this process."""
         stream = Listener(on_event)
         argv = [name, "--spec", str(self.root / "spec.json"), *more]
-        if name != "validate":
+        if name not in ("validate", "fit"):
             argv += ["--out", str(self.out)]
         code = main(argv, io.StringIO(self.key_line) if stdin is None else stdin, stream)
         return code, stream.events

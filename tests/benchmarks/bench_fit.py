@@ -1,0 +1,90 @@
+"""How near the fit check comes: memory and time foretold before the first step, beside what the run took.
+
+Each setting is a short run of the bundled model on the pairs of ``bench_training``, as ``python -m trainers run`` does
+it, in a process of its own. The goal is memory within 15 % and time within 25 %.
+
+Run it: ``python tests/benchmarks/bench_fit.py``. Other work on the machine shows in the time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench_training import _seal, pairs
+
+from compliance.vault import ObjectContext, new_key
+from trainers import events
+
+SETTINGS = {
+    "lora": {},
+    "lora, fp32": {"precision": "fp32"},
+    "lora, small pieces": {"micro_tokens": 256},
+    "lora, large pieces": {"micro_tokens": 2048, "batch_tokens": 2048},
+    "lora, inputs only": {"recompute": "always"},
+    "lora, padded": {"packing": "bucket"},
+    "dora": {"way": "dora"},
+    "full": {"way": "full"},
+}
+
+
+def measure(model: str, changes: dict, records: int) -> dict:
+    """One run: foretold and taken, bytes and seconds."""
+    data_key, output_key = new_key(), new_key()
+    context = ObjectContext(workspace="bench", dataset="bench", object="adapter", kind="adapter", version="1")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        spec = {
+            "schema": "steward.train/1",
+            "run": "bench",
+            "model": {"path": model},
+            "data": {
+                "train": _seal(folder, "train", pairs(records, seed=0), data_key),
+                "validation": _seal(folder, "validation", pairs(6, seed=1), data_key),
+            },
+            "output": {"context": context.to_json()},
+            "lora": {"rank": 16, "alpha": 32},
+            "batch_tokens": 900,
+            **changes,
+        }
+        (folder / "spec.json").write_text(json.dumps(spec))
+        said = subprocess.run(
+            [sys.executable, "-m", "trainers", "run", "--spec", folder / "spec.json", "--out", folder / "out"],
+            input=json.dumps({"data_key": data_key.hex(), "output_key": output_key.hex()}) + "\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    told = [events.decode(line) for line in said.splitlines()]
+    checked = next(each for each in told if isinstance(each, events.FitChecked))
+    ended = told[-1]
+    assert isinstance(ended, events.RunFinished)
+    return {
+        "memory": [checked.memory_bytes, ended.memory_bytes],
+        "seconds": [checked.seconds, ended.seconds],
+        "steps": [checked.steps, ended.step],
+    }
+
+
+def main(wanted: list[str]) -> None:
+    """A line for each setting: foretold, taken, and by how much the first is off."""
+    from trainers.bundled import prepare_bundled
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = str(prepare_bundled(Path(os.environ.get("STEWARD_BENCH_CACHE", scratch))).path)
+        for name, changes in SETTINGS.items():
+            if wanted and name not in wanted:
+                continue
+            found = measure(model, changes, records=32)
+            memory, seconds = found["memory"], found["seconds"]
+            print(
+                f"{name:20} {memory[0] >> 20:6} of {memory[1] >> 20:6} MiB ({memory[0] / memory[1] - 1:+.0%})"
+                f" {seconds[0]:7.1f} of {seconds[1]:7.1f} s ({seconds[0] / seconds[1] - 1:+.0%})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
