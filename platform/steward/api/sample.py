@@ -20,6 +20,7 @@ from steward.api.parameters import KEY
 from steward.audit.actor import Refused
 from steward.datasets import actions, review_actions
 from steward.datasets.models import DatasetVersion, RedactionRun, SampleItem, SpanFault, Verdict
+from steward.datasets.privilege import shown_to
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
 from steward.datasets.spans import parse_spans
@@ -173,6 +174,7 @@ class SampleItemDetail(Door):
         """One drawn record with its redacted text."""
         item = self.find(_ITEMS, pk=item_id)
         self.look(Permission.VIEW_REDACTED, item.workspace)
+        shown_to(self.actor, item.run, item.redacted.ordinal)
         found = list(RecordReader(item.run.version).redacted(item.run, ordinals=[item.redacted.ordinal]))
         if not found:
             raise Refused("The person of this record was erased; it cannot be read again.", code="shredded")

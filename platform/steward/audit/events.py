@@ -55,6 +55,7 @@ class Event(StrEnum):
     DATASET_APPROVED = "dataset.approved"
     DATASET_REJECTED = "dataset.rejected"
     RECORD_REVEALED = "record.revealed"
+    ORIGINAL_REVEALED = "original.revealed"
     SUBJECT_SHREDDED = "subject.shredded"
     FINE_TUNE_REQUESTED = "fine_tune.requested"
     FINE_TUNE_APPROVED = "fine_tune.approved"
@@ -125,6 +126,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.DATASET_APPROVED: ("sample_size", "missed", "upper_bound_ppm", "policy", "disagreements", "withheld"),
         Event.DATASET_REJECTED: (),
         Event.RECORD_REVEALED: ("reason",),
+        Event.ORIGINAL_REVEALED: ("reason", "version", "ordinal", "type"),
         Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),
         Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow", "priority"),
         Event.FINE_TUNE_APPROVED: (),

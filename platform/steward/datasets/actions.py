@@ -31,7 +31,7 @@ from steward.datasets.models import (
     Verdict,
     VersionState,
 )
-from steward.datasets.privilege import is_screened, privilege_standing
+from steward.datasets.privilege import PrivilegeStanding, is_screened, privilege_standing, shown_to
 from steward.datasets.reading import OpenRecord, RecordReader
 from steward.datasets.readings import give_reading, lock_item
 from steward.datasets.residual import UNSPECIFIED, residual_risk
@@ -299,12 +299,13 @@ def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> 
         How many were added.
 
     Raises:
-        Refused: the run is not done, or every record was drawn already.
+        Refused: the run is not done, privileged records are not decided on, or every record was drawn already.
     """
     require(actor, Permission.REVIEW_SAMPLE, run.workspace, run)
     locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
     if locked.state != RedactionState.DONE:
         raise Refused("A sample can be drawn once the redaction is done.", code="wrong_state", subject=locked)
+    _refuse_undecided(locked, "The sample is drawn from what may be trained on.")
     second_percent = (default_policy() | run.workspace.policy)["second_review_percent"]
     wanted = residual_risk(locked).to_draw if size is None else size
     added = sampling.draw(locked, wanted, second_percent)
@@ -339,6 +340,7 @@ def review_item(
     """
     require(actor, Permission.REVIEW_SAMPLE, item.workspace, item)
     locked = lock_item(item)
+    shown_to(actor, locked.run, locked.redacted.ordinal)
     kind = verdicts.next_kind(locked)
     if kind is None or Reading.objects.standing().filter(item=locked, reviewer_id=actor.user_id).exists():
         raise Refused("This record was reviewed already.", code="already_reviewed", subject=locked)
@@ -363,10 +365,7 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
     locked = _lock_for_decision(actor, version)
     if locked.redaction is None:
         raise Refused(f"{locked} is not redacted yet.", code="wrong_state", subject=locked)
-    standing = privilege_standing(locked.redaction)
-    if standing.undecided:
-        what = "1 record looks" if standing.undecided == 1 else f"{standing.undecided} records look"
-        raise Refused(f"{what} privileged. Release or withhold it first.", code="privileged", subject=locked)
+    standing = _refuse_undecided(locked.redaction)
     risk = residual_risk(locked.redaction)
     if not risk.is_enough:
         raise Refused(
@@ -391,6 +390,18 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         withheld=standing.withheld,
     )
     return locked
+
+
+def _refuse_undecided(run: RedactionRun, why: str = "") -> PrivilegeStanding:
+    standing = privilege_standing(run)
+    if standing.undecided:
+        what = "1 record looks" if standing.undecided == 1 else f"{standing.undecided} records look"
+        raise Refused(
+            f"{what} privileged. An officer has to release or withhold each first. {why}".rstrip(),
+            code="privileged",
+            subject=run.version,
+        )
+    return standing
 
 
 @audited(Event.DATASET_REJECTED)
@@ -431,11 +442,13 @@ def _decide(version: DatasetVersion, actor: Actor, state: VersionState, reason: 
 def reveal_record(*, actor: Actor, version: DatasetVersion, ordinal: int, reason: str) -> OpenRecord:
     """Shows one raw record to its importer or to an officer; that it was shown is recorded.
 
+    What is held back as privileged is shown to officers only.
+
     Args:
         reason: a word of `REVEAL_REASONS`.
 
     Raises:
-        Denied: neither the importer nor an officer.
+        Denied: neither the importer nor an officer, or the record is held back.
         Refused: an unknown reason, or no such record (it may have been shredded).
     """
     is_importer = version.imported_by_id == actor.user_id and can(actor, Permission.IMPORT_DATA, version.workspace)
@@ -443,6 +456,8 @@ def reveal_record(*, actor: Actor, version: DatasetVersion, ordinal: int, reason
         require(actor, Permission.REVEAL_RECORD, version.workspace, version)
     if reason not in REVEAL_REASONS:
         raise Refused(f"Give a reason: {', '.join(REVEAL_REASONS)}.", code="reason_missing", subject=version)
+    if version.redaction is not None:
+        shown_to(actor, version.redaction, ordinal)
     try:
         opened = RecordReader(version).raw_one(ordinal)
     except Record.DoesNotExist:

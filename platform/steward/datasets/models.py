@@ -200,6 +200,11 @@ class RedactedQuerySet(models.QuerySet["RedactedRecord"]):
         allowed = models.Q(is_privileged=False) | models.Q(is_released=True)
         return self._with_decisions().filter(allowed, is_withheld=False)
 
+    def held_back(self) -> "RedactedQuerySet":
+        """Records that only an officer may read: likely privileged and not released, or withheld."""
+        waiting = models.Q(is_privileged=True, is_released=False)
+        return self._with_decisions().filter(waiting | models.Q(is_withheld=True))
+
     def _with_decisions(self) -> "RedactedQuerySet":
         """A release counts for the very passages it was given for; what is withheld stays withheld in every run."""
         own = PrivilegeDecision.objects.filter(record=models.OuterRef("record"))
@@ -276,6 +281,15 @@ class Verdict(models.TextChoices):
     OVERMASKED = "overmasked", "Clean, but too much was masked"
 
 
+class SampleQuerySet(models.QuerySet["SampleItem"]):
+    def countable(self) -> "SampleQuerySet":
+        """Items whose record was not withheld since: what is not trained on says nothing of the rest."""
+        withheld = PrivilegeDecision.objects.filter(
+            record=models.OuterRef("redacted__record"), kind=PrivilegeKind.WITHHELD
+        )
+        return self.filter(~models.Exists(withheld))
+
+
 class SampleItem(models.Model):
     """A record drawn for review. `verdict` is the one that counts, after all standing readings; empty while it waits.
 
@@ -295,6 +309,8 @@ class SampleItem(models.Model):
     missed_types = models.JSONField(default=dict, help_text="Entity type → missed identifiers, as they count.")
     reviewer = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
     reviewed_at = models.DateTimeField(null=True)
+
+    objects = SampleQuerySet.as_manager()
 
     class Meta:
         ordering = ["place"]

@@ -4,6 +4,9 @@ Guarantees that the digest of passages tells nobody without the dataset's key an
 offsets, scores and names of cues, sealed with the record under its person's key. Does not find passages
 (`compliance.redaction.privilege` does) and does not decide on any (`privilege_actions` does).
 
+What is held back, until an officer has released it, is read by officers only: not in the list of records, not in a
+sample, not by its importer. The sample is drawn from what may be trained on, and therefore after the decisions.
+
 Example:
     >>> privilege_standing(version.redaction).undecided
     2
@@ -15,8 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Count, QuerySet
+
 from compliance.redaction import Profile
 from compliance.vault import keyed_digest
+from steward.accounts.permissions import can
+from steward.accounts.roles import Permission
+from steward.audit.actor import Actor, Denied
 from steward.datasets.models import Dataset, PrivilegeDecision, PrivilegeKind, RedactedRecord, RedactionRun
 from steward.vault.keys import open_key
 
@@ -25,6 +33,36 @@ def is_screened(profile: Profile) -> bool:
     """Whether a profile asks for the screen."""
     policy = profile.entities.get("PRIVILEGE")
     return policy is not None and policy.on
+
+
+def held_back(run: RedactionRun, ordinals: Iterable[int]) -> set[int]:
+    """Those of the records named whose text only an officer may read: they wait for a decision, or are withheld."""
+    rows = RedactedRecord.objects.filter(run=run, ordinal__in=list(ordinals)).held_back()
+    return set(rows.values_list("ordinal", flat=True))
+
+
+def shown_to(actor: Actor, run: RedactionRun, ordinal: int) -> None:
+    """Lets whoever may decide on privilege read any record, and others those that are not held back.
+
+    Raises:
+        Denied: the record is held back.
+    """
+    if held_back(run, [ordinal]) and not can(actor, Permission.APPROVE_DATASET, run.workspace):
+        raise Denied(
+            "This record looks privileged. Until a compliance officer has released it, only officers may read it.",
+            code="privileged",
+            subject=run.version,
+        )
+
+
+def withheld_by_doubt(run: RedactionRun) -> dict[bool, int]:
+    """How many records of the run are withheld for good, among the doubtful ones (True) and the others (False)."""
+    rows = RedactedRecord.objects.filter(run=run, record__in=_withheld(run).values("record"))
+    return {row["is_doubtful"]: row["n"] for row in rows.values("is_doubtful").annotate(n=Count("id")).order_by()}
+
+
+def _withheld(run: RedactionRun) -> "QuerySet[PrivilegeDecision]":
+    return PrivilegeDecision.objects.filter(record__redacted__run=run, kind=PrivilegeKind.WITHHELD)
 
 
 def privilege_key(dataset: Dataset) -> bytes:
@@ -72,10 +110,9 @@ def privilege_standing(run: RedactionRun) -> PrivilegeStanding:
     """Where the likely privileged records of a run stand."""
     rows = RedactedRecord.objects.filter(run=run)
     privileged = rows.filter(is_privileged=True)
-    of_run = PrivilegeDecision.objects.filter(record__redacted__run=run, kind=PrivilegeKind.WITHHELD)
     return PrivilegeStanding(
         found=privileged.count(),
         undecided=rows.quarantined().count(),
         released=privileged.trainable().count(),
-        withheld=of_run.values("record").distinct().count(),
+        withheld=_withheld(run).values("record").distinct().count(),
     )

@@ -4,6 +4,7 @@ Guarantees that a shredded subject's records are passed over and counted, never 
 a person's look at raw text goes through `actions.reveal_record`.
 """
 
+import base64
 import hmac
 import json
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from compliance.vault import RecordCipher, unwrap_key
 from steward.datasets.models import DatasetVersion, Record, RedactedRecord, RedactionRun
+from steward.datasets.redaction_work import original_context
 from steward.datasets.sealing import record_context, redacted_context, subject_wrap_context
 from steward.vault.keys import open_key
 
@@ -134,8 +136,33 @@ class RecordReader:
             if subject.wrapped is None:
                 self.shredded += 1
                 continue
-            cipher = self.cipher(bytes(subject.digest), bytes(subject.wrapped))
-            sealed = json.loads(cipher.decrypt(bytes(row.ciphertext), redacted_context(run.pk, row.ordinal)))
+            sealed = self._open_redacted(row)
             payload, findings = sealed["payload"], sealed["findings"]
             privileged = sealed.get("privileged") or [[] for _ in findings]
             yield OpenRedacted(row.record_id, row.ordinal, subject.split or "train", payload, findings, privileged)
+
+    def _open_redacted(self, row: RedactedRecord) -> dict[str, Any]:
+        subject = row.record.subject
+        cipher = self.cipher(bytes(subject.digest), bytes(subject.wrapped))
+        sealed = cipher.decrypt(bytes(row.ciphertext), redacted_context(row.run_id, row.ordinal))
+        return dict(json.loads(sealed))
+
+    def original(self, row: RedactedRecord, slot: int, number: int) -> tuple[str, str]:
+        """What stood in the place of one finding, and its type, where the profile had it sealed.
+
+        Args:
+            row: a record whose person is not erased.
+            slot: which text of the record, from 0.
+            number: which finding of the text, from 0.
+
+        Raises:
+            LookupError: there is no such finding, or its original was not sealed.
+        """
+        opened = self._open_redacted(row)
+        sealed = {(each[0], each[1]): each[2] for each in opened.get("originals", ())}[slot, number]
+        finding = opened["findings"][slot][number]
+        subject = row.record.subject
+        key = originals_key(self._secret(bytes(subject.digest), bytes(subject.wrapped)))
+        context = original_context(redacted_context(row.run_id, row.ordinal), slot, finding)
+        plain = RecordCipher(key).decrypt(base64.b64decode(sealed), context)
+        return plain.decode("utf-8", "surrogatepass"), finding["type"]

@@ -2,6 +2,7 @@
 
 Guarantees an upper confidence bound that holds whatever the detector did, since it rests on a random sample of each
 stratum and human verdicts only; a record counts as missed as long as any reading says so and nobody adjudicated.
+What was withheld as privileged is no part of the sample, nor of what the bound speaks of.
 Does not see what every reader overlooks, nor allow for drawing again after a look at the bound: `rounds` says how
 often that was done.
 """
@@ -120,7 +121,9 @@ def residual_risk(run: RedactionRun) -> ResidualRisk:
     policy = default_policy() | run.workspace.policy
     confidence = policy["confidence_percent"] / 100
     items = list(
-        SampleItem.objects.filter(run=run).values_list("verdict", "redacted__is_doubtful", "missed_types", "round")
+        SampleItem.objects.filter(run=run)
+        .countable()
+        .values_list("verdict", "redacted__is_doubtful", "missed_types", "round")
     )
     reviewed = [item for item in items if item[0]]
     missed = [item for item in reviewed if item[0] == Verdict.MISSED]
@@ -133,7 +136,7 @@ def residual_risk(run: RedactionRun) -> ResidualRisk:
         )
         for name, population in populations(run).items()
     ]
-    needed = min(policy["sample_size_min"], run.done_count)
+    needed = min(policy["sample_size_min"], sum(each.population for each in strata))
     allowed = policy["missed_per_1000_max"]
     bound = stratified_bound(strata, confidence) if reviewed else 1.0
     second = second_readings(run)
@@ -160,10 +163,9 @@ def residual_risk(run: RedactionRun) -> ResidualRisk:
 
 def second_readings(run: RedactionRun) -> SecondReadings:
     """How the blind second readings of a run's sample agree with the first."""
-    wanted = SampleItem.objects.filter(
-        run=run, is_read_twice=True, redacted__record__subject__wrapped__isnull=False
-    ).count()
-    readings = Reading.objects.standing().filter(item__run=run, item__is_read_twice=True)
+    twice = SampleItem.objects.filter(run=run, is_read_twice=True).countable()
+    wanted = twice.filter(redacted__record__subject__wrapped__isnull=False).count()
+    readings = Reading.objects.standing().filter(item__in=twice)
     found: dict[Any, dict[str, bool]] = {}
     for item, kind, verdict in readings.values_list("item_id", "kind", "verdict"):
         found.setdefault(item, {})[kind] = verdict == Verdict.MISSED

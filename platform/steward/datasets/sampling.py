@@ -12,6 +12,7 @@ from django.db.models import Count, Max
 
 from compliance.redaction.stratified import allocate
 from steward.datasets.models import RedactedRecord, RedactionRun, SampleItem
+from steward.datasets.privilege import withheld_by_doubt
 
 DOUBTFUL, OTHER = "doubtful", "other"
 
@@ -27,19 +28,21 @@ class Drawn:
 
 
 def populations(run: RedactionRun) -> dict[str, int]:
-    """Records of the run in each stratum; a stratum without records is left out."""
-    counts = {DOUBTFUL: run.doubtful_count, OTHER: run.done_count - run.doubtful_count}
+    """Records of the run that may be trained on in each stratum; a stratum without records is left out."""
+    withheld = withheld_by_doubt(run)
+    others = run.done_count - run.doubtful_count
+    counts = {DOUBTFUL: run.doubtful_count - withheld.get(True, 0), OTHER: others - withheld.get(False, 0)}
     return {name: count for name, count in counts.items() if count}
 
 
 def draw(run: RedactionRun, wanted: int, second_percent: int) -> Drawn:
-    """Adds up to `wanted` records to the run's sample.
+    """Adds up to `wanted` records to the run's sample, of those that may be trained on.
 
     Args:
         second_percent: share of them, rounded up, that two people read.
     """
     before = SampleItem.objects.filter(run=run).order_by()
-    rows = before.values("redacted__is_doubtful").annotate(n=Count("id"))
+    rows = before.countable().values("redacted__is_doubtful").annotate(n=Count("id"))
     drawn = {_stratum(row["redacted__is_doubtful"]): row["n"] for row in rows}
     last = before.aggregate(Max("round"))["round__max"] or 0
     taken = before.values("redacted_id")
@@ -47,14 +50,14 @@ def draw(run: RedactionRun, wanted: int, second_percent: int) -> Drawn:
     chosen: list[int] = []
     doubtful = 0
     for stratum, count in allocate(wanted, populations(run), drawn, DOUBTFUL).items():
-        left = RedactedRecord.objects.filter(run=run, is_doubtful=stratum == DOUBTFUL).exclude(pk__in=taken)
-        keys = list(left.values_list("pk", flat=True))
+        left = RedactedRecord.objects.filter(run=run, is_doubtful=stratum == DOUBTFUL).trainable()
+        keys = list(left.exclude(pk__in=taken).values_list("pk", flat=True))
         picked = chance.sample(keys, min(count, len(keys)))
         doubtful += len(picked) if stratum == DOUBTFUL else 0
         chosen += picked
     chance.shuffle(chosen)  # so that a reviewer cannot tell the stratum from the order
     twice = set(chance.sample(chosen, ceil(len(chosen) * second_percent / 100)))
-    already = sum(drawn.values())
+    already = before.aggregate(Max("place"))["place__max"] or 0
     items = [
         SampleItem(
             workspace_id=run.workspace_id,

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import Count, Q, QuerySet
 
-from steward.datasets.models import Reading, ReadingKind, RedactionRun, SampleItem, Verdict
+from steward.datasets.models import Reading, ReadingKind, RedactedRecord, RedactionRun, SampleItem, Verdict
 
 _STANDING = Q(readings__withdrawn_at__isnull=True)
 
@@ -17,10 +17,13 @@ _STANDING = Q(readings__withdrawn_at__isnull=True)
 def waiting_for(run: RedactionRun, user_id: int | None) -> QuerySet[SampleItem]:
     """What this person may still read: records without a reading first, then those that want a second one.
 
-    Records of people who were shredded meanwhile cannot be looked at any more; they get no verdict.
+    Records of people who were shredded meanwhile cannot be looked at any more, and what was withheld as privileged is
+    not shown; they get no verdict.
     """
     mine = Reading.objects.standing().filter(reviewer_id=user_id).values("item_id")
-    rows = SampleItem.objects.filter(run=run, redacted__record__subject__wrapped__isnull=False).exclude(pk__in=mine)
+    held = RedactedRecord.objects.filter(run=run).held_back().values("pk")
+    readable = SampleItem.objects.filter(run=run, redacted__record__subject__wrapped__isnull=False)
+    rows = readable.exclude(redacted__in=held).exclude(pk__in=mine)
     counted = rows.annotate(standing=Count("readings", filter=_STANDING))
     return counted.filter(Q(standing=0) | Q(standing=1, is_read_twice=True)).order_by("standing", "place")
 

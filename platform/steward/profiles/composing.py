@@ -25,7 +25,7 @@ from steward.audit.actor import Refused
 from steward.profiles.lists import Phrase, lists_key, open_entries
 from steward.profiles.models import ListEntry, ListKind, ProfileVersion
 
-CHANGEABLE = ("on", "threshold", "operator", "reason", "citation")
+CHANGEABLE = ("on", "threshold", "operator", "reversible", "reason", "citation")
 Overrides = Mapping[str, Mapping[str, Any]]
 
 
@@ -57,7 +57,10 @@ def shipped(name: str) -> dict[str, Any]:
     if name not in available_profiles():
         known = ", ".join(available_profiles())
         raise Refused(f"There is no redaction profile of that name. Known: {known}.", code="profile_unknown")
-    return tomllib.loads(_shipped_text(name))
+    data = tomllib.loads(_shipped_text(name))
+    for policy in data["entities"].values():
+        policy.setdefault("reversible", False)
+    return data
 
 
 def composed(name: str, overrides: Overrides) -> dict[str, Any]:

@@ -45,6 +45,7 @@ _workspace: list[URLPattern | URLResolver] = [
     path("datasets/versions/<uuid:pk>/records/", versions.records, name="records"),
     path("datasets/versions/<uuid:pk>/records/<int:ordinal>/", versions.record, name="record"),
     path("datasets/versions/<uuid:pk>/records/<int:ordinal>/raw/", versions.reveal, name="reveal"),
+    path("datasets/versions/<uuid:pk>/records/<int:ordinal>/original/", versions.reveal_original, name="original"),
     path("fine-tunes/", fine_tunes.fine_tune_list, name="fine_tunes"),
     path("fine-tunes/new/", fine_tunes.new_fine_tune, name="new_fine_tune"),
     path("fine-tunes/preview/", fine_tunes.preview, name="preview"),

@@ -90,6 +90,14 @@ CALLS = [
         404,
         body={"kind": "released", "reason": "Sent to the other side"},
     ),
+    # The shipped profiles seal no original: the permission is asked first.
+    Call(
+        "POST",
+        "versions/{waiting}/records/{ordinal}/original",
+        P.REVEAL_RECORD,
+        409,
+        body={"slot": 0, "finding": 0, "reason": "incident"},
+    ),
     Call("POST", "versions/{reviewed}/approve", P.APPROVE_DATASET),
     Call("POST", "versions/{reviewed}/reject", P.APPROVE_DATASET, body={"reason": "wrong file"}),
     Call(

@@ -19,13 +19,17 @@ from steward.datasets import actions, privilege_actions
 from steward.datasets.models import (
     DatasetVersion,
     RedactedRecord,
+    SampleItem,
     Split,
     Subject,
+    Verdict,
     VersionState,
 )
-from steward.datasets.privilege import privilege_standing
+from steward.datasets.privilege import held_back, privilege_standing
 from steward.datasets.reading import RecordReader
 from steward.datasets.redaction_work import passages_of
+from steward.datasets.residual import residual_risk
+from steward.datasets.verdicts import waiting_for
 from steward.runs.shards import example_lines, workflow_for
 from tests.steward.house import SYSTEM, House, visits
 
@@ -68,8 +72,16 @@ def trained_on(version: DatasetVersion) -> list[str]:
     return [line.decode() for split in Split for line in example_lines(version, workflow, split)]
 
 
-def test_a_privileged_record_blocks_the_approval_until_each_is_decided(firm: House) -> None:
-    version = firm.reviewed(letters())
+def review(firm: House, version: DatasetVersion) -> None:
+    """Draws what is needed and finds nothing missed."""
+    assert version.redaction is not None
+    actions.draw_sample(actor=firm.reviewer, run=version.redaction)
+    for item in SampleItem.objects.filter(run=version.redaction, verdict=""):
+        actions.review_item(actor=firm.reviewer, item=item, verdict=Verdict.CLEAN)
+
+
+def test_a_privileged_record_blocks_the_sample_and_the_approval_until_each_is_decided(firm: House) -> None:
+    version = firm.redacted(letters())
     assert [each.ordinal for each in held(version)] == [1, 2]
     assert version.redaction is not None
     assert version.redaction.privileged_count == 2
@@ -78,20 +90,22 @@ def test_a_privileged_record_blocks_the_approval_until_each_is_decided(firm: Hou
     first, second = held(version)
     privilege_actions.release_privileged(actor=firm.officer, redacted=first, reason=REASON)
     with pytest.raises(Refused, match="1 record looks privileged"):
-        actions.approve_version(actor=firm.officer, version=version)
+        actions.draw_sample(actor=firm.reviewer, run=version.redaction)
     privilege_actions.withhold_privileged(actor=firm.officer, redacted=second, reason="Advice on settlement")
+    review(firm, version)
     assert actions.approve_version(actor=firm.officer, version=version).state == VersionState.APPROVED
     assert [facts["withheld"] for facts in done("dataset.approved")] == [1]
 
 
 def test_what_is_held_back_or_withheld_is_in_no_shard(firm: House) -> None:
-    version = firm.reviewed(letters())
+    version = firm.redacted(letters())
     assert len(trained_on(version)) == 6
     first, second = held(version)
     privilege_actions.release_privileged(actor=firm.officer, redacted=first, reason=REASON)
     privilege_actions.withhold_privileged(actor=firm.officer, redacted=second, reason="Advice on settlement")
     ids = {json.loads(line)["id"] for line in trained_on(version)}
     assert ids == {"1", "3", "4", "5", "6", "7", "8"}
+    review(firm, version)
     version = actions.approve_version(actor=firm.officer, version=version)
     assert len(trained_on(version)) == 7
     # The claw-back of what was released: still possible, and no later shard has it.
@@ -164,7 +178,7 @@ def test_nothing_is_decided_twice(firm: House) -> None:
     ],
 )
 def test_sql_around_the_actions_fails(firm: House, statement: str) -> None:
-    version = firm.reviewed(letters())
+    version = firm.redacted(letters())
     withheld, waiting = held(version)
     privilege_actions.withhold_privileged(actor=firm.officer, redacted=withheld, reason="Advice")
     text = statement.format(
@@ -195,11 +209,12 @@ def test_an_insert_that_the_guard_has_nothing_against_is_let_through(firm: House
 
 
 def test_an_erased_person_blocks_nothing(firm: House) -> None:
-    version = firm.reviewed(letters())
+    version = firm.redacted(letters())
     for number in (0, 1):
         actions.shred_subject(actor=firm.officer, dataset=version.dataset, subject=f"client-{number}")
     assert Subject.objects.filter(wrapped__isnull=True).count() == 2
     assert held(version) == []
+    review(firm, version)
     assert actions.approve_version(actor=firm.officer, version=version).state == VersionState.APPROVED
 
 
@@ -222,6 +237,60 @@ def test_passages_are_sealed_and_in_no_ledger_entry_and_no_log(firm: House, capl
     (facts,) = done("privilege.released")
     assert set(facts) == {"version", "ordinal", "passages", "digest", "undecided"}
     assert (facts["ordinal"], facts["undecided"]) == (1, 1)
+
+
+def test_nobody_but_an_officer_reads_what_is_held_back_or_withheld(firm: House) -> None:
+    version = firm.redacted(letters())
+    importer = firm.analyst
+    first, second = held(version)
+    for each in (first, second):
+        with pytest.raises(Denied, match="only officers may read it"):
+            actions.reveal_record(actor=importer, version=version, ordinal=each.ordinal, reason="redaction_preview")
+    raw = actions.reveal_record(actor=firm.officer, version=version, ordinal=1, reason="redaction_preview")
+    assert ADVICE in raw.payload["messages"][1]["content"]
+    privilege_actions.release_privileged(actor=firm.officer, redacted=first, reason=REASON)
+    privilege_actions.withhold_privileged(actor=firm.officer, redacted=second, reason="Advice on settlement")
+    assert actions.reveal_record(actor=importer, version=version, ordinal=1, reason="redaction_preview")
+    with pytest.raises(Denied, match="only officers may read it"):
+        actions.reveal_record(actor=importer, version=version, ordinal=2, reason="redaction_preview")
+    assert held_back(first.run, range(1, 9)) == {2}
+
+
+def test_the_sample_and_its_bound_are_about_what_may_be_trained_on(firm: House) -> None:
+    version = firm.redacted(letters())
+    first, second = held(version)
+    run = first.run
+    privilege_actions.release_privileged(actor=firm.officer, redacted=first, reason=REASON)
+    privilege_actions.withhold_privileged(actor=firm.officer, redacted=second, reason="Advice on settlement")
+    actions.draw_sample(actor=firm.reviewer, run=run, size=100)
+    drawn = set(SampleItem.objects.filter(run=run).values_list("redacted__ordinal", flat=True))
+    assert drawn == {1, 3, 4, 5, 6, 7, 8}
+    assert sum(stratum.population for stratum in residual_risk(run).strata) == 7
+    items = {item.redacted.ordinal: item for item in SampleItem.objects.filter(run=run).select_related("redacted")}
+    actions.review_item(actor=firm.reviewer, item=items[3], verdict=Verdict.MISSED, missed_count=1)
+    actions.review_item(actor=firm.reviewer, item=items[1], verdict=Verdict.MISSED, missed_count=1)
+    # The claw-back: the record leaves the sample, the bound and the desk.
+    privilege_actions.withhold_privileged(actor=firm.officer, redacted=first, reason="Rule 502(b)")
+    risk = residual_risk(run)
+    assert (risk.drawn, risk.reviewed, risk.missed) == (6, 1, 1)
+    assert sum(stratum.population for stratum in risk.strata) == 6
+    for ordinal in (4, 5, 6, 7, 8):
+        actions.review_item(actor=firm.reviewer, item=items[ordinal], verdict=Verdict.CLEAN)
+    assert residual_risk(run).upper_bound == pytest.approx(1 / 6)
+    assert not waiting_for(run, firm.person(Role.REVIEWER).user_id).exists()
+
+
+def test_a_record_withheld_after_it_was_drawn_gets_no_verdict(firm: House) -> None:
+    version = firm.redacted(letters())
+    first, second = held(version)
+    for each in (first, second):
+        privilege_actions.release_privileged(actor=firm.officer, redacted=each, reason=REASON)
+    actions.draw_sample(actor=firm.reviewer, run=first.run, size=8)
+    privilege_actions.withhold_privileged(actor=firm.officer, redacted=first, reason="Rule 502(b)")
+    item = SampleItem.objects.get(run=first.run, redacted=first)
+    assert item not in waiting_for(first.run, firm.reviewer.user_id)
+    with pytest.raises(Denied, match="only officers may read it"):
+        actions.review_item(actor=firm.reviewer, item=item, verdict=Verdict.CLEAN)
 
 
 def test_a_profile_without_the_screen_is_refused_where_the_domain_asks_for_it(firm: House, house: House) -> None:

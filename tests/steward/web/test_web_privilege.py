@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from steward.datasets.models import PrivilegeDecision, RedactedRecord
-from tests.steward.datasets.test_privilege import ADVICE, REASON, letters
+from steward.datasets.actions import draw_sample
+from steward.datasets.models import PrivilegeDecision, RedactedRecord, SampleItem
+from steward.datasets.privilege_actions import release_privileged, withhold_privileged
+from tests.steward.datasets.test_privilege import ADVICE, REASON, letters, review
 from tests.steward.house import House
 
 
@@ -19,7 +21,7 @@ def at(firm: House, version: Any, rest: str = "") -> str:
 
 
 def test_the_officer_is_led_from_the_version_to_each_record_and_back(firm: House, browser_of: Any) -> None:
-    version = firm.reviewed(letters())
+    version = firm.redacted(letters())
     officer = browser_of(firm.officer)
     page = officer.get(at(firm, version)).text
     assert "2 records look privileged" in page
@@ -38,6 +40,9 @@ def test_the_officer_is_led_from_the_version_to_each_record_and_back(firm: House
     assert officer.post(address.format(2), {"decision": "withhold", "reason": REASON}).url == at(firm, version)
     page = officer.get(at(firm, version)).text
     assert "1 record released, 1 withheld for good" in page
+    assert "Draw the sample" in page
+    review(firm, version)
+    page = officer.get(at(firm, version)).text
     assert 'value="approve" disabled' not in page
     assert "Every record has its decision" in officer.get(at(firm, version, "privileged/")).text
     everything = officer.get(at(firm, version, "privileged/?show=all")).text
@@ -56,6 +61,60 @@ def test_nobody_but_an_officer_sees_what_is_held_back(firm: House, browser_of: A
         form = {"decision": "release", "reason": REASON}
         assert person.post(at(firm, version, "privileged/1/decision/"), form).status_code == 403
     assert not PrivilegeDecision.objects.exists()
+
+
+def test_what_is_held_back_is_on_no_page_but_the_officer_s(firm: House, browser_of: Any) -> None:
+    version = firm.redacted(letters())
+    secret = "advises that we settle"
+    for actor in (firm.analyst, firm.reviewer):
+        person = browser_of(actor)
+        listed = person.get(at(firm, version, "records/")).text
+        assert "Only compliance officers may read it" in listed
+        assert secret not in listed
+        filtered = person.get(at(firm, version, "records/?low=0.01")).text
+        assert "No. 1<" not in filtered
+        assert person.get(at(firm, version, "records/1/")).status_code == 403
+        assert person.post(at(firm, version, "records/1/raw/"), {"reason": "redaction_preview"}).status_code == 403
+        assert person.get(at(firm, version, "records/3/")).status_code == 200
+    officer = browser_of(firm.officer)
+    assert secret not in officer.get(at(firm, version, "records/")).text
+    shown = officer.get(at(firm, version, "records/1/")).text
+    assert secret in shown
+    assert "Nobody but compliance officers may read it" in shown
+
+
+def test_a_comparison_leaves_out_what_is_held_back(firm: House, browser_of: Any) -> None:
+    from compliance.redaction import Detector
+    from steward.datasets.comparing import compare_runs
+    from steward.datasets.models import RunComparison
+
+    version = firm.redacted(letters())
+    before = version.redaction
+    real = Detector.detect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Detector, "detect", lambda self, text: real(self, text)[:0])
+        run = firm.redact(version)
+    compare_runs(str(before.pk), str(run.pk))
+    assert {1, 2} <= set(RunComparison.objects.get(after=run).changed)
+    page = browser_of(firm.reviewer).get(at(firm, version, "comparison/")).text
+    assert "2 records of this page look privileged: held back" in page
+    assert "advises that we settle" not in page
+    assert "advises that we settle" in browser_of(firm.officer).get(at(firm, version, "comparison/")).text
+
+
+def test_the_interface_shows_no_held_back_item_of_a_sample(firm: House, browser_of: Any) -> None:
+    version = firm.redacted(letters())
+    rows = list(RedactedRecord.objects.filter(run=version.redaction).quarantined().order_by("ordinal"))
+    for row in rows:
+        release_privileged(actor=firm.officer, redacted=row, reason=REASON)
+    draw_sample(actor=firm.reviewer, run=version.redaction, size=8)
+    item = SampleItem.objects.get(run=version.redaction, redacted=rows[0])
+    address = f"/api/v1/sample-items/{item.pk}"
+    assert "advises that we settle" in browser_of(firm.reviewer).get(address).text
+    withhold_privileged(actor=firm.officer, redacted=rows[0], reason="Rule 502(b)")
+    refused = browser_of(firm.reviewer).get(address)
+    assert (refused.status_code, refused.json()["code"]) == (403, "privileged")
+    assert browser_of(firm.officer).get(address).status_code == 200
 
 
 def test_a_record_that_does_not_look_privileged_has_no_such_page(firm: House, browser_of: Any) -> None:

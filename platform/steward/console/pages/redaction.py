@@ -127,6 +127,7 @@ def _policy(request: HttpRequest, kind: str, policy: dict[str, Any]) -> dict[str
         "on": f"{kind}.on" in request.POST,
         "threshold": threshold,
         "operator": request.POST.get(f"{kind}.operator", policy["operator"]),
+        "reversible": f"{kind}.reversible" in request.POST,
         "reason": request.POST.get(f"{kind}.reason", policy["reason"]).strip()[:300],
         "citation": request.POST.get(f"{kind}.citation", policy["citation"]).strip()[:120],
     }

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from steward.accounts.roles import Permission
 from steward.datasets.comparing import Change, changes_of
 from steward.datasets.models import RunComparison
+from steward.datasets.privilege import held_back
 from steward.profiles.composing import policy_of
 from steward.web.marking import kind_of, marked, symbol_of
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404, whole_number
@@ -32,6 +33,8 @@ def compare(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     comparison.after.version = found
     first = whole_number(request, "first", 0)
     shown = comparison.changed[first : first + PAGE_RECORDS]
+    may_read_all = Permission.APPROVE_DATASET in request.permissions
+    held = set() if may_read_all else held_back(comparison.before, shown) | held_back(comparison.after, shown)
     before, after = (
         policy_of(run.profile, run.profile_version).entities for run in (comparison.before, comparison.after)
     )
@@ -46,8 +49,9 @@ def compare(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
                 "after": marked(new.payload, new.findings, "redacted", policies=after),
                 "changes": list(_named(change)),
             }
-            for old, new, change in changes_of(comparison, shown)
+            for old, new, change in changes_of(comparison, [each for each in shown if each not in held])
         ],
+        "held": len(held),
         "first": first,
         "next_first": first + PAGE_RECORDS if first + PAGE_RECORDS < len(comparison.changed) else None,
     }

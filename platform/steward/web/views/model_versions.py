@@ -120,14 +120,14 @@ def model_samples(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _prompts(model: ModelVersion, record_ids: set[str]) -> dict[str, str]:
-    """What the models were asked, by record id (the record's ordinal in the version); shredded records are left out."""
+    """What the models were asked, by record id (its ordinal in the version), without shredded and withheld ones."""
     version = model.fine_tune.dataset_version
     ordinals = [int(record_id) for record_id in record_ids if record_id.isdecimal()]
     if version.redaction is None or not ordinals:
         return {}
     workflow = workflow_for(model.workspace.domain, model.fine_tune.workflow)
     prompts = {}
-    for record in RecordReader(version).redacted(version.redaction, ordinals=ordinals):
+    for record in RecordReader(version).redacted(version.redaction, ordinals=ordinals, is_for_training=True):
         asked = [message["content"] for message in messages_of(record.payload, workflow) if message["role"] == "user"]
         prompts[str(record.ordinal)] = asked[-1] if asked else ""
     return prompts

@@ -24,7 +24,8 @@ from steward.datasets.models import (
     Split,
     VersionState,
 )
-from steward.datasets.privilege import privilege_standing
+from steward.datasets.originals import hand_out_original
+from steward.datasets.privilege import held_back, privilege_standing, shown_to
 from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.datasets.residual import residual_risk
 from steward.profiles.composing import effective_profile, policy_of
@@ -167,9 +168,11 @@ def records(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     wanted = SpanFilter.of(request)
     shown, next_after, looked_at = _page(found, run, after, is_doubtful, wanted)
     policies = policy_of(run.profile, run.profile_version).entities
+    held = held_back(run, [each.ordinal for each in shown])
     context = {
         "version": found,
-        "items": [_item(record, policies) for record in shown],
+        "items": [_item(record, policies, is_held=record.ordinal in held) for record in shown],
+        "may_decide": Permission.APPROVE_DATASET in request.permissions,
         "is_doubtful": is_doubtful,
         "wanted": wanted,
         "types": sorted(run.counts_by_type),
@@ -194,20 +197,22 @@ def _page(
     limit = LOOK_THROUGH if wanted.is_on else PAGE_RECORDS
     ordinals = list(rows.values_list("ordinal", flat=True)[: limit + 1])
     shown: list[OpenRedacted] = []
+    # What is held back would tell by a filter what is in it.
+    held = held_back(run, ordinals[:limit]) if wanted.is_on else set()
     for opened in RecordReader(found).redacted(run, ordinals=ordinals[:limit]):
-        if wanted.takes(opened):
+        if opened.ordinal not in held and wanted.takes(opened):
             shown.append(opened)
             if len(shown) == PAGE_RECORDS and opened.ordinal != ordinals[-1]:
                 return shown, opened.ordinal, ordinals.index(opened.ordinal) + 1
     return shown, ordinals[limit - 1] if len(ordinals) > limit else None, min(limit, len(ordinals))
 
 
-def _item(record: OpenRedacted, policies: Mapping[str, EntityPolicy]) -> dict[str, Any]:
-    findings = [each for slot in record.findings for each in slot]
-    return {
-        "ordinal": record.ordinal,
-        "split": Split(record.split).label,
-        "count": len(findings),
+def _item(record: OpenRedacted, policies: Mapping[str, EntityPolicy], *, is_held: bool) -> dict[str, Any]:
+    item = {"ordinal": record.ordinal, "split": Split(record.split).label, "is_held": is_held}
+    if is_held:
+        return item
+    return item | {
+        "count": sum(map(len, record.findings)),
         "slots": marked(record.payload, record.findings, "redacted", policies=policies),
     }
 
@@ -232,30 +237,64 @@ def reveal(request: WorkspaceRequest, pk: uuid.UUID, ordinal: int) -> HttpRespon
     return _show_record(request, found, ordinal, raw.payload)
 
 
+@require_POST
+@in_workspace
+def reveal_original(request: WorkspaceRequest, pk: uuid.UUID, ordinal: int) -> HttpResponse:
+    """The same record with the original of one finding, once; the look is in the ledger before and after."""
+    found = row_or_404(request, VERSIONS, pk)
+    rows = RedactedRecord.objects.select_related("run__version__workspace", "run__workspace", "record__subject")
+    row = rows.filter(run=found.redaction_id, ordinal=ordinal).first()
+    place = _place(request.POST.get("place", ""))
+    if row is None or place is None:
+        raise Http404
+    reason = request.POST.get("reason", "")
+    original = hand_out_original(actor=request.actor, redacted=row, slot=place[0], number=place[1], reason=reason)
+    return _show_record(request, found, ordinal, original=(place, original))
+
+
+def _place(given: str) -> tuple[int, int] | None:
+    """Which text and which finding, from `3-0`."""
+    slot, _, number = given.partition("-")
+    if not (slot.isdecimal() and number.isdecimal() and len(given) <= 12):
+        return None
+    return int(slot), int(number)
+
+
 def _show_record(
-    request: WorkspaceRequest, found: DatasetVersion, ordinal: int, raw: dict[str, Any] | None = None
+    request: WorkspaceRequest,
+    found: DatasetVersion,
+    ordinal: int,
+    raw: dict[str, Any] | None = None,
+    original: tuple[tuple[int, int], str] | None = None,
 ) -> HttpResponse:
     opened = None
     if found.redaction is not None:
         opened = next(RecordReader(found).redacted(found.redaction, ordinals=[ordinal]), None)
     if opened is None:
         raise Http404
+    shown_to(request.actor, found.redaction, ordinal)
     profile = policy_of(found.redaction.profile, found.redaction.profile_version)
+    may_open = Permission.REVEAL_RECORD in request.permissions
     findings = [
         {
             **each,
             "kind": kind_of(each["type"]),
             "symbol": symbol_of(each["type"]),
-            "policy": profile.entities.get(each["type"]),
+            "policy": (policy := profile.entities.get(each["type"])),
+            "place": f"{slot}-{number}" if may_open and policy is not None and policy.is_reversible else None,
+            "original": original[1] if original is not None and original[0] == (slot, number) else None,
         }
-        for slot in opened.findings
-        for each in slot
+        for slot, own in enumerate(opened.findings)
+        for number, each in enumerate(own)
     ]
     context = {
         "version": found,
-        "item": _item(opened, profile.entities),
+        "item": _item(opened, profile.entities, is_held=False),
         "ordinal": ordinal,
         "findings": findings,
+        "is_held": bool(held_back(found.redaction, [ordinal])),
+        "is_reversible": any(each["place"] for each in findings),
+        "has_original": original is not None,
         "raw": marked(raw, opened.findings, "raw", opened.payload, profile.entities) if raw is not None else None,
         "reasons": REASONS,
         "may_reveal": Permission.REVEAL_RECORD in request.permissions or found.imported_by_id == request.actor.user_id,
