@@ -28,6 +28,7 @@ from compliance.redaction.contradictions import found_in
 from compliance.redaction.errors import ProfileError
 from compliance.redaction.kinds import KINDS
 from compliance.redaction.national import SUPPORTED
+from compliance.redaction.reidentification import Limits
 
 SCHEMA = "steward.redaction.profile/1"
 SHIPPED = Path(__file__).parent / "profiles"
@@ -93,6 +94,7 @@ class Profile:
         seconds_per_document: time budget for the rules of one document, beside 1 s for each 20,000 characters.
         allow: words or phrases never masked (case ignored).
         deny: words or phrases always masked, phrase -> type.
+        limits: how far structured columns may single people out; whoever approves a data set holds it to them.
     """
 
     name: str
@@ -111,10 +113,13 @@ class Profile:
     tagger_least_elsewhere: MappingProxyType[str, float] = field(default_factory=lambda: MappingProxyType({}))
     allow: tuple[str, ...] = ()
     deny: MappingProxyType[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> dict[str, Any]:
         """The whole policy as plain data; scores as integers in ppm, so that it can be digested canonically."""
-        return {
+        # Left out where there are none, so that the digest of a profile without limits stays what it was.
+        limits = {"reidentification": _in_ppm(asdict(self.limits))} if self.limits.is_set else {}
+        return limits | {
             "schema": SCHEMA,
             **{k: getattr(self, k) for k in _TOP_TEXT + _SWITCHES},
             "presidio": list(self.presidio),
@@ -148,7 +153,9 @@ class Profile:
 
 _TOP_TEXT = ("name", "version", "title", "basis")
 _SWITCHES = ("tagger", "memory", "keep_public_bodies")
-_TOP = {"schema", *_TOP_TEXT, "detection", "entities", "pattern", "allow", "deny"}
+_TOP = {"schema", *_TOP_TEXT, "detection", "entities", "pattern", "allow", "deny", "reidentification"}
+_COUNTS = ("k_min", "l_min", "small_cells")
+_RISKS = ("max_risk", "average_risk")
 _NUMBERS = ("max_chars", "seconds_per_document")
 _LEASTS = ("tagger_least", "tagger_least_elsewhere")
 _DETECTION = {*_SWITCHES, *_NUMBERS, *_LEASTS, "presidio"}
@@ -235,7 +242,17 @@ def parse_profile(data: dict[str, Any], source: str = "profile") -> Profile:
         ),
         allow=tuple(data.get("allow", ())),
         deny=MappingProxyType(dict(deny)),
+        limits=_limits(data.get("reidentification", {}), f"{source}: reidentification"),
     )
+
+
+def _limits(table: dict[str, Any], where: str) -> Limits:
+    _known(table, {*_COUNTS, *_RISKS}, where)
+    counts = {name: _value(table, name, int, where) for name in _COUNTS if name in table}
+    risks: dict[str, Any] = {name: float(_value(table, name, (int, float), where)) for name in _RISKS if name in table}
+    if any(count < 0 for count in counts.values()) or any(not 0 < risk <= 1 for risk in risks.values()):
+        raise ProfileError(f"{where}: a count is not negative, and a risk lies above 0 and at most at 1")
+    return Limits(**counts, **risks)
 
 
 def _leasts(

@@ -58,6 +58,52 @@ class SinglingOut:
         return self.classes / self.records if self.records else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a profile allows of the figures above; None where it sets no limit.
+
+    Attributes:
+        k_min: least records in the smallest class.
+        l_min: least distinct sensitive values in a class.
+        max_risk: most of the highest risk, in (0, 1].
+        average_risk: most of the average risk, in (0, 1].
+        small_cells: most classes of fewer than ``SMALL_CELL`` records.
+    """
+
+    k_min: int | None = None
+    l_min: int | None = None
+    max_risk: float | None = None
+    average_risk: float | None = None
+    small_cells: int | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is limited at all."""
+        return self != Limits()
+
+    def exceeded(self, *, k: int, l: int | None, max_risk: float, average_risk: float, small_cells: int) -> list[str]:  # noqa: E741
+        """What is beyond a limit, one sentence each.
+
+        Args:
+            k, max_risk, average_risk, small_cells: as in ``SinglingOut``.
+            l: as there, None where no sensitive column was measured.
+        """
+        found = []
+        if self.k_min is not None and k < self.k_min:
+            found.append(f"the smallest class has {k} records, and {self.k_min} are asked for")
+        if self.l_min is not None and l is not None and l < self.l_min:
+            found.append(f"a class has {l} distinct sensitive values, and {self.l_min} are asked for")
+        if self.max_risk is not None and max_risk > self.max_risk:
+            found.append(f"the highest risk is {max_risk:.3f}, and {self.max_risk:g} is allowed")
+        if self.average_risk is not None and average_risk > self.average_risk:
+            found.append(f"the average risk is {average_risk:.3f}, and {self.average_risk:g} is allowed")
+        if self.small_cells is not None and small_cells > self.small_cells:
+            found.append(
+                f"{small_cells} classes have fewer than {SMALL_CELL} records, and {self.small_cells} are allowed"
+            )
+        return found
+
+
 def singling_out(rows: Iterable[tuple[Sequence[str], str]]) -> SinglingOut:
     """Count the classes of equal quasi-identifiers.
 

@@ -6,8 +6,7 @@ gets one whose check digits hold; telephone numbers, IP and hardware addresses c
 country has one; social security numbers come from an area that is never issued.
 Does not: promise that a made-up code belongs to nobody.
 
-Source: RFC 5737 and 3849 (IP), RFC 9542 2.1.4 (hardware addresses), NANP 555-0100 to 0199, Ofcom "Telephone numbers for use in TV and
-radio drama", ARCEP decision 2022-1583 annex (France), BNetzA "Drama numbers" (Germany), PTS (Sweden), ACMA (Australia), ComReg (Ireland).
+Source: RFC 5737 and 3849 (IP), RFC 9542 2.1.4 (hardware addresses); for telephone numbers see ``_EXAMPLES``.
 
 Example:
     >>> from compliance.redaction.keyed import Keyed
@@ -163,14 +162,23 @@ def _ssn(kind: str, value: str, keyed: Keyed, turn: int) -> str:
     return _fill_digits(value, made[-len(check.digits_of(value)) :] if len(check.digits_of(value)) < 9 else made)
 
 
-# Country code -> beginnings of its example numbers without the trunk 0.
+# Country code -> beginnings of its example numbers without the trunk 0; digits beyond them are free. Where the regulator names single
+# numbers or a part of a hundred, they stand here whole. North America: 555-0100 to 555-0199 in every area (ATIS-0300048, 555 NXX).
+# Source: 33 ARCEP decision 2018-0881 as amended by 2022-1583, annex 1; 353 ComReg 15/136, numbers for drama use (020 91X XXXX);
+# 44 Ofcom, Telephone numbers for use in TV and radio drama programmes; 46 PTS, telefonnummer i böcker och filmer (031-390 06 00 to 99,
+# 040-628 04 00 to 99, 08-465 004 00 to 99, 070-174 06 05 to 99); 49 BNetzA, Mitteilung 148/2021, Amtsblatt 7/2021; 61 ACMA, Phone
+# numbers for use in TV shows, films and creative works (5550 xxxx and 7010 xxxx of each region; single mobile numbers).
 _EXAMPLES = {
     "33": ("19900", "26191", "35301", "46571", "53649", "63998"),
     "353": ("2091",),
     "44": ("7700900", "1632960", "2079460"),
-    "46": ("3139006", "84650040", "701740605"),
-    "49": ("3023125", "17139200"),
-    "61": ("25550", "370105", "491570"),
+    "46": ("3139006", "4062804", "8465004", *(f"7017406{n}" for n in range(10, 100))),
+    "49": ("3023125", "6990009", "4066969", "2214710", "8999998", "17139200", "176040690"),
+    "61": (
+        "25550", "27010", "35550", "37010", "75550", "77010", "85550", "87010",
+        "491570006", "491570110", "491570156", "491570157", "491570158", "491570159", "491570313", "491570737", "491571266",
+        "491571491", "491571804", "491572549", "491572665", "491572983", "491573770",
+    ),
 }  # fmt: skip
 _EXTENSION = re.compile(r"\s*(?:x|ext\.?|extension)\s*\d{1,6}$", re.I)
 

@@ -239,6 +239,12 @@ SPECTACULAR_SETTINGS = {
         "WorkState": "steward.assurance.models.EvaluationState",
         "GateState": "steward.assurance.models.GateState",
         "ReleaseState": "steward.releases.models.ReleaseState",
+        "ProfileState": "steward.profiles.models.ProfileState",
+        "EntryState": "steward.profiles.models.EntryState",
+        "ListKind": "steward.profiles.models.ListKind",
+        "PrivilegeKind": "steward.datasets.models.PrivilegeKind",
+        "ProfileName": "steward.api.parameters.PROFILES",
+        "EntityType": "steward.api.parameters.TYPES",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

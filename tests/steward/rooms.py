@@ -19,6 +19,8 @@ from steward.audit.models import LedgerEntry
 from steward.audit.sealer import seal_once
 from steward.catalog.models import BaseModel
 from steward.datasets.models import SampleItem
+from steward.profiles import actions as profiles
+from steward.profiles.models import ListKind
 from steward.releases import actions as releases
 from steward.releases.models import Audience
 from steward.runs import actions as runs
@@ -85,6 +87,20 @@ class Rooms:
             "form": "tensorboard",
             "part": "held_out",
         }
+
+    def propose(self) -> None:
+        """A profile version and a list entry that wait for their decision."""
+        proposal = profiles.propose_profile(
+            actor=self.house.officer, workspace=self.house.workspace, overrides={"AGE": {"on": False}}, reason="tests"
+        )
+        entry = profiles.propose_entry(
+            actor=self.house.officer,
+            workspace=self.house.workspace,
+            kind=ListKind.DENY,
+            entity_type="PERSON",
+            phrase="Ermintrude",
+        )
+        self.ids |= {"profile": proposal.pk, "list_entry": entry.pk}
 
     def token(self, user: User, *scopes: str) -> str:
         """A token of the user; with all scopes unless some are named."""

@@ -2,14 +2,20 @@
 
 from drf_spectacular.utils import OpenApiParameter
 
+from compliance.redaction.profile import ENTITY_TYPES, available_profiles
 from steward.datasets.models import VersionState
+from steward.profiles.models import EntryState, ProfileState
 
+PROFILES = [(name, name) for name in available_profiles()]
+TYPES = [(name, name) for name in sorted(ENTITY_TYPES)]
 WORKSPACE = OpenApiParameter(
     "workspace",
     {"type": "string", "format": "uuid"},
     description="Only of this workspace; by default of all the caller's.",
 )
 STATE_OF_VERSION = OpenApiParameter("state", str, enum=VersionState.values)
+STATE_OF_PROFILE = OpenApiParameter("state", str, enum=ProfileState.values)
+STATE_OF_ENTRY = OpenApiParameter("state", str, enum=EntryState.values)
 KEY = OpenApiParameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255},

@@ -12,14 +12,16 @@ from pathlib import Path
 from compliance.ledger.members import BundleError
 from compliance.ledger.rows import VerificationError
 from compliance.ledger.verify import verify_bundle
-from compliance.redaction import Detector, RedactionError, load_profile
+from compliance.redaction import Detector, RedactionError
 from compliance.vault import VaultError
 from domains.gates import Gate
 from domains.packs import load_pack
 from steward.assurance.models import Evaluation, GateState
 from steward.assurance.reading import predictions
+from steward.audit.actor import Refused
 from steward.audit.proofs import export_ledger
 from steward.keyring import verification_key
+from steward.profiles.composing import effective_profile
 from steward.runs.shards import workflow_for
 
 
@@ -57,9 +59,12 @@ def _present(value: float | None) -> float:
 
 
 def _output_identifier_rate(evaluation: Evaluation) -> float:
-    """Share of the tuned model's answers in which the domain's detector finds an identifier."""
-    profile = load_profile(load_pack(evaluation.workspace.domain).redaction_profile)
-    detector = Detector(profile)
+    """Share of the tuned model's answers in which the workspace's profile in force, lists included, finds something."""
+    try:
+        used = effective_profile(evaluation.workspace, load_pack(evaluation.workspace.domain).redaction_profile)
+    except Refused as refusal:  # outdated: what would be looked for is not what was approved
+        raise ValueError(str(refusal)) from None
+    detector = Detector(used.profile)
     answers = [row.tuned for row in predictions(evaluation)]
     if not answers:
         raise ValueError("there are no answers to look at")

@@ -42,6 +42,7 @@ class _Pending:
         self.event = event
         self.actor = actor
         self.recorded = 0
+        self.afterwards: list[Callable[[], object]] = []
 
 
 _pending: ContextVar[_Pending | None] = ContextVar("pending_action", default=None)
@@ -73,7 +74,9 @@ def audited(event: Event) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     result = function(*args, **kwargs)
                     if not pending.recorded:
                         raise UnrecordedAction(f"{function.__name__} recorded nothing for {event}")
-                    return result
+                for callback in pending.afterwards:
+                    callback()
+                return result
             except (Denied, Refused) as refusal:
                 _record_refusal(event, actor, refusal)
                 raise
@@ -84,6 +87,16 @@ def audited(event: Event) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return act
 
     return decorate
+
+
+def after_commit(callback: Callable[[], object]) -> None:
+    """Runs `callback` once the action under way is committed, and never if it is not; outside an action, once the
+    transaction is. For what cannot be rolled back, such as removing a file."""
+    pending = _pending.get()
+    if pending is None:
+        transaction.on_commit(callback)
+    else:
+        pending.afterwards.append(callback)
 
 
 def record(

@@ -16,7 +16,8 @@ from steward.audit.actor import Actor, Denied, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
 from steward.datasets import sampling, verdicts
-from steward.datasets.formats import Problems
+from steward.datasets.formats import ImportedBefore, ImportProblems, Problems
+from steward.datasets.limits import limits_of
 from steward.datasets.models import (
     Dataset,
     DatasetVersion,
@@ -31,7 +32,7 @@ from steward.datasets.models import (
     Verdict,
     VersionState,
 )
-from steward.datasets.privilege import PrivilegeStanding, is_screened, privilege_standing, shown_to
+from steward.datasets.privilege import is_screened, refuse_undecided, shown_to
 from steward.datasets.reading import OpenRecord, RecordReader
 from steward.datasets.readings import give_reading, lock_item
 from steward.datasets.residual import UNSPECIFIED, residual_risk
@@ -46,10 +47,6 @@ from steward.vault.models import KeyLevel, SealedObject
 from steward.vault.objects import destroy_object
 
 REVEAL_REASONS = ("redaction_preview", "incident", "subject_request")
-
-
-class ImportProblems(Exception):
-    """The file has problems; nothing of it is kept."""
 
 
 @audited(Event.DATASET_CREATED)
@@ -151,10 +148,11 @@ def finish_import(
 
     Raises:
         ImportProblems: something was wrong; everything is rolled back.
+        ImportedBefore: another process was faster.
     """
     locked = DatasetVersion.objects.select_for_update().select_related("dataset__key").get(pk=version.pk)
     if locked.state != VersionState.IMPORTING:
-        raise Refused(f"{locked} was imported before.", code="already_imported", subject=locked)
+        raise ImportedBefore(f"{locked} was imported before.", code="already_imported", subject=locked)
     sealer = RecordSealer(locked)
     fill(sealer)
     if problems.count:
@@ -180,8 +178,14 @@ def finish_import(
 
 @audited(Event.VERSION_FAILED)
 def fail_import(*, actor: Actor, version: DatasetVersion, problems: Problems) -> DatasetVersion:
-    """Marks the import as failed and keeps the list of problems; the sealed upload is destroyed."""
+    """Marks the import as failed and keeps the list of problems; the sealed upload is destroyed.
+
+    Raises:
+        ImportedBefore: another process was faster.
+    """
     locked = DatasetVersion.objects.select_for_update().get(pk=version.pk)
+    if locked.state != VersionState.IMPORTING:
+        raise ImportedBefore(f"{locked} was imported before.", code="already_imported", subject=locked)
     locked.state = VersionState.FAILED
     locked.problems = [problem.as_json() for problem in problems.kept]
     locked.problem_count = problems.count
@@ -305,7 +309,7 @@ def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> 
     locked = RedactionRun.objects.select_for_update().get(pk=run.pk)
     if locked.state != RedactionState.DONE:
         raise Refused("A sample can be drawn once the redaction is done.", code="wrong_state", subject=locked)
-    _refuse_undecided(locked, "The sample is drawn from what may be trained on.")
+    refuse_undecided(locked, "The sample is drawn from what may be trained on.")
     second_percent = (default_policy() | run.workspace.policy)["second_review_percent"]
     wanted = residual_risk(locked).to_draw if size is None else size
     added = sampling.draw(locked, wanted, second_percent)
@@ -360,12 +364,21 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
 
     Raises:
         Denied: the actor imported the version.
-        Refused: wrong state, too few verdicts, a bound above the policy's, or privileged records not decided on.
+        Refused: wrong state, too few verdicts, a bound above the policy's, privileged records not decided on, or a
+            limit of the profile on re-identification that is not kept.
     """
     locked = _lock_for_decision(actor, version)
     if locked.redaction is None:
         raise Refused(f"{locked} is not redacted yet.", code="wrong_state", subject=locked)
-    standing = _refuse_undecided(locked.redaction)
+    standing = refuse_undecided(locked.redaction)
+    limits = limits_of(locked.redaction)
+    if limits.problems:
+        raise Refused(
+            f"The profile's limits on re-identification are not kept: {'; '.join(limits.problems)}. Generalise "
+            "or leave out a column, or redact again and measure.",
+            code="reidentification",
+            subject=locked,
+        )
     risk = residual_risk(locked.redaction)
     if not risk.is_enough:
         raise Refused(
@@ -390,18 +403,6 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         withheld=standing.withheld,
     )
     return locked
-
-
-def _refuse_undecided(run: RedactionRun, why: str = "") -> PrivilegeStanding:
-    standing = privilege_standing(run)
-    if standing.undecided:
-        what = "1 record looks" if standing.undecided == 1 else f"{standing.undecided} records look"
-        raise Refused(
-            f"{what} privileged. An officer has to release or withhold each first. {why}".rstrip(),
-            code="privileged",
-            subject=run.version,
-        )
-    return standing
 
 
 @audited(Event.DATASET_REJECTED)

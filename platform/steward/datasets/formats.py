@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from steward.audit.actor import Refused
+
 MAX_LINE_BYTES = 4 << 20
 MAX_COLUMNS = 500
 FORMATS = ("jsonl", "csv", "tsv")
@@ -31,6 +33,14 @@ class Problem:
 
     def as_json(self) -> dict[str, Any]:
         return {"line": self.line, "column": self.column, "code": self.code, "message": self.message}
+
+
+class ImportedBefore(Refused):
+    """The version is no longer being imported: another process has done it, or has failed at it."""
+
+
+class ImportProblems(Exception):
+    """The file has problems; nothing of it is kept."""
 
 
 @dataclass(slots=True)

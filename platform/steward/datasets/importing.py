@@ -10,7 +10,7 @@ from domains.packs import load_pack
 from domains.workflows import Workflow
 from steward.audit.actor import Actor
 from steward.datasets import actions
-from steward.datasets.formats import Problems, rows
+from steward.datasets.formats import ImportedBefore, ImportProblems, Problems, rows
 from steward.datasets.models import Dataset, DatasetVersion, VersionState
 from steward.datasets.sealing import Incoming, RecordSealer, SubjectShredded
 from steward.datasets.shapes import ColumnMapping, Row, converter
@@ -32,14 +32,22 @@ def import_version(version_id: str) -> DatasetVersion:
     )
     if version.state != VersionState.IMPORTING:
         return version
+    try:
+        return _import(version)
+    except ImportedBefore:  # by another process, while this one was at it: `manage.py import` beside a worker
+        version.refresh_from_db()
+        return version
+
+
+def _import(version: DatasetVersion) -> DatasetVersion:
     problems = Problems()
     try:
         return actions.finish_import(
             actor=WORKER, version=version, fill=lambda sealer: _fill(version, sealer, problems), problems=problems
         )
-    except actions.ImportProblems:
+    except ImportProblems:
         return actions.fail_import(actor=WORKER, version=version, problems=problems)
-    except CONNECTION_LOST:
+    except (ImportedBefore, *CONNECTION_LOST):
         raise
     except Exception as error:
         problems.add(0, "", "internal_error", unforeseen(error))

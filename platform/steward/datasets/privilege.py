@@ -24,7 +24,7 @@ from compliance.redaction import Profile
 from compliance.vault import keyed_digest
 from steward.accounts.permissions import can
 from steward.accounts.roles import Permission
-from steward.audit.actor import Actor, Denied
+from steward.audit.actor import Actor, Denied, Refused
 from steward.datasets.models import Dataset, PrivilegeDecision, PrivilegeKind, RedactedRecord, RedactionRun
 from steward.vault.keys import open_key
 
@@ -104,6 +104,23 @@ class PrivilegeStanding:
     undecided: int
     released: int
     withheld: int
+
+
+def refuse_undecided(run: RedactionRun, why: str = "") -> PrivilegeStanding:
+    """The standing of a run on whose privileged records everything is decided.
+
+    Raises:
+        Refused: some wait; `why` says what they stand in the way of.
+    """
+    standing = privilege_standing(run)
+    if standing.undecided:
+        what = "1 record looks" if standing.undecided == 1 else f"{standing.undecided} records look"
+        raise Refused(
+            f"{what} privileged. An officer has to release or withhold each first. {why}".rstrip(),
+            code="privileged",
+            subject=run.version,
+        )
+    return standing
 
 
 def privilege_standing(run: RedactionRun) -> PrivilegeStanding:

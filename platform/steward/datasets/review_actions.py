@@ -23,6 +23,7 @@ from steward.datasets.models import (
     SpanLabel,
     Verdict,
 )
+from steward.datasets.privilege import refuse_undecided
 from steward.datasets.readings import give_reading, lock_item, settle
 from steward.datasets.spans import open_phrase
 from steward.profiles.lists import add_entry
@@ -129,7 +130,8 @@ def measure_risk(
         sensitive: the column whose diversity within a class is counted; empty for none.
 
     Raises:
-        Refused: not redacted, no columns of its own, an unknown column, or one named twice.
+        Refused: not redacted, privileged records are not decided on, no columns of its own, an unknown column, or one
+            named twice.
     """
     from steward.datasets.jobs import measure_risk as job
 
@@ -137,6 +139,7 @@ def measure_risk(
     locked = DatasetVersion.objects.select_for_update().get(pk=version.pk)
     if locked.redaction is None:
         raise Refused(f"{locked} is not redacted yet.", code="wrong_state", subject=locked)
+    refuse_undecided(locked.redaction, "The figures are about what may be trained on.")
     columns = set(locked.mapping.get("fields", {}))
     asked = [*quasi_identifiers, *([sensitive] if sensitive else [])]
     if not quasi_identifiers or len(set(asked)) != len(asked) or not set(asked) <= columns:

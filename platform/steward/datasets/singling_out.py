@@ -1,7 +1,7 @@
 """The job that measures how far the redacted values of some columns single people out.
 
-Guarantees that the values are compared as they would be trained on, and that figures and counts are kept, never a
-value. Does not see columns that were not imported, nor what stands in free text.
+Guarantees that the values are compared as they would be trained on, without what is held back as privileged, and that
+figures and counts are kept, never a value. Does not see columns that were not imported, nor what stands in free text.
 """
 
 from compliance.redaction.reidentification import singling_out
@@ -35,7 +35,7 @@ def measure_risk(measurement_id: str) -> RiskMeasurement:
 
 def _figures(measurement: RiskMeasurement) -> dict[str, int]:
     columns, sensitive = measurement.quasi_identifiers, measurement.sensitive
-    records = RecordReader(measurement.version).redacted(measurement.run)
+    records = RecordReader(measurement.version).redacted(measurement.run, is_for_training=True)
     found = singling_out(
         (
             tuple(record.payload["fields"][column] for column in columns),

@@ -23,7 +23,7 @@ async def retry_stalled_jobs(context: JobContext, timestamp: int) -> None:
 @app.periodic(cron="17 3 * * *")
 @app.task(name="operations.sweep_vault", queueing_lock="operations.sweep_vault")
 def sweep_vault(timestamp: int) -> None:
-    """Removes ciphertext that a crash left half-written."""
-    from steward.vault.objects import sweep_partials
+    """Removes ciphertext that a crash left behind."""
+    from steward.vault.objects import sweep_objects
 
-    sweep_partials()
+    sweep_objects()

@@ -25,6 +25,9 @@ from steward.audit.actor import Refused
 from steward.profiles.lists import Phrase, lists_key, open_entries
 from steward.profiles.models import ListEntry, ListKind, ProfileVersion
 
+#: Beside the entity types, overrides may name the profile's limits on re-identification under this.
+LIMITS = "reidentification"
+LIMIT_NAMES = ("k_min", "l_min", "max_risk", "average_risk", "small_cells")
 CHANGEABLE = ("on", "threshold", "operator", "reversible", "reason", "citation")
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -64,13 +67,17 @@ def shipped(name: str) -> dict[str, Any]:
 
 
 def composed(name: str, overrides: Overrides) -> dict[str, Any]:
-    """The shipped profile with changed entity policies.
+    """The shipped profile with changed entity policies and limits; a limit of None is none.
 
     Raises:
         Refused: an entity type the profile does not have, a setting that cannot be changed, or a value out of range.
     """
     data = shipped(name)
     for kind, changes in overrides.items():
+        if kind == LIMITS:
+            limits = {**data.get(LIMITS, {}), **changes}
+            data[LIMITS] = {name: limit for name, limit in limits.items() if limit is not None}
+            continue
         if kind not in data["entities"] or not set(changes) <= set(CHANGEABLE):
             raise Refused(
                 f"The profile {name} has no such setting under {kind[:30]!r}. Of each type it has, these can be "
@@ -148,8 +155,11 @@ def _with_lists(data: dict[str, Any], phrases: list[Phrase]) -> dict[str, Any]:
 
 def differences(name: str, before: Overrides, after: Overrides) -> list[dict[str, Any]]:
     """Which settings two versions over one shipped profile treat differently: type, setting, before, after."""
-    old, new = composed(name, before)["entities"], composed(name, after)["entities"]
-    return [
+    was, will_be = composed(name, before), composed(name, after)
+    old, new = was["entities"], will_be["entities"]
+    limits = [(limit, was.get(LIMITS, {}).get(limit), will_be.get(LIMITS, {}).get(limit)) for limit in LIMIT_NAMES]
+    changed = [{"type": LIMITS, "setting": limit, "before": a, "after": b} for limit, a, b in limits if a != b]
+    return changed + [
         {"type": kind, "setting": setting, "before": old[kind][setting], "after": new[kind][setting]}
         for kind in old
         for setting in CHANGEABLE

@@ -1,7 +1,9 @@
 """Writing and reading sealed files under `STEWARD_OBJECTS`. Plaintext passes through memory, never through a file.
 
-Guarantees that a file under its final name is whole (written aside, synced, renamed) and that a reader sees either the
-plaintext that was written or an error. A crash may leave a `.partial` file of ciphertext; `sweep_partials` removes it.
+Guarantees that a file under its final name is whole (written aside, synced, renamed), that a reader sees either the
+plaintext that was written or an error, and that a file goes only once the transaction that destroys it is committed. A
+crash may leave ciphertext: half-written, whole but known to no row, or of a row that is destroyed; `sweep_objects`
+removes it. The keys of what it removes are with the rows, so none of it could be read.
 
 Example:
     with ObjectWriter(workspace, key, "upload") as writer:
@@ -12,6 +14,7 @@ Example:
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import time
 import uuid
@@ -26,10 +29,14 @@ from django.utils import timezone
 from compliance.vault import open_reader, seal_writer
 from steward.accounts.models import Workspace
 from steward.audit.actor import UserError
+from steward.audit.recording import after_commit
 from steward.vault.keys import destroy_key, open_key
 from steward.vault.models import DataKey, SealedObject
 
 PARTIAL_MAX_AGE_SECONDS = 24 * 3600
+#: Longer than any action takes from the file to its row.
+ORPHAN_MAX_AGE_SECONDS = 7 * 24 * 3600
+SWEEP_FILES = 500
 
 
 class DiskFull(UserError):
@@ -151,10 +158,18 @@ def plaintext_digest(sealed: SealedObject) -> str:
 
 
 def destroy_object(sealed: SealedObject) -> None:
-    """Removes the ciphertext and marks the row. The row stays: the ledger speaks of it."""
-    object_path(sealed).unlink(missing_ok=True)
+    """Marks the row, and removes the ciphertext once that is committed. The row stays: the ledger speaks of it."""
     sealed.destroyed_at = timezone.now()
     sealed.save(update_fields=["destroyed_at"])
+    path = object_path(sealed)
+    after_commit(lambda: _remove(path))
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # what it belonged to is destroyed already; the sweep tries again
+        logging.getLogger(__name__).warning("A destroyed object's file could not be removed (%s).", error.strerror)
 
 
 def destroy_with_key(key: DataKey) -> int:
@@ -166,11 +181,33 @@ def destroy_with_key(key: DataKey) -> int:
     return len(sealed_objects)
 
 
-def sweep_partials() -> int:
-    """Removes ciphertext that a crash left half-written more than a day ago. Returns how many files."""
+def sweep_objects() -> int:
+    """Removes ciphertext that a crash left behind: half-written a day ago, or whole without a living row a week ago.
+
+    Only folders of workspaces that this database knows are looked into, so that an empty database, or another one,
+    empties no vault. Returns how many files.
+    """
     removed = 0
-    for path in Path(settings.STEWARD_OBJECTS).glob("*/*.partial"):
-        if time.time() - path.stat().st_mtime > PARTIAL_MAX_AGE_SECONDS:
-            path.unlink()
-            removed += 1
+    for workspace_id in Workspace.objects.values_list("pk", flat=True):
+        folder = Path(settings.STEWARD_OBJECTS, str(workspace_id))
+        old = [path for path in folder.glob("*.partial") if _age_seconds(path) > PARTIAL_MAX_AGE_SECONDS]
+        whole = [path for path in folder.glob("*.sealed") if _age_seconds(path) > ORPHAN_MAX_AGE_SECONDS]
+        for first in range(0, len(whole), SWEEP_FILES):
+            old += _orphans(whole[first : first + SWEEP_FILES])
+        for path in old:
+            path.unlink(missing_ok=True)
+        removed += len(old)
     return removed
+
+
+def _orphans(paths: list[Path]) -> list[Path]:
+    names = {str(path.relative_to(settings.STEWARD_HOME)): path for path in paths}
+    living = SealedObject.objects.filter(path__in=names, destroyed_at=None).values_list("path", flat=True)
+    return [names[name] for name in names.keys() - set(living)]
+
+
+def _age_seconds(path: Path) -> float:
+    """0 for a file that is gone meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0

@@ -200,3 +200,21 @@ def test_the_word_before_a_phone_number_stays(found: Found) -> None:
     result = found("healthcare", "f/u w dr okonkwo at union hospital. cell 812 555 0177")
     assert result["812 555 0177"] == "PHONE"
     assert "cell" not in result
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "kind"),
+    [
+        ("Rendering provider NPI 1234567893 billed it.", "1234567893", "NPI"),
+        ("Her card security code is 4821.", "card security code is 4821", "CARD_SECRET"),
+        ("CAV2 123 was read out.", "CAV2 123", "CARD_SECRET"),
+        ("PIN block 0412AC89ABCDEF67 in the dump", "PIN block 0412AC89ABCDEF67", "CARD_SECRET"),
+        ("The PIN is 4821, he wrote.", "PIN is 4821", "CARD_SECRET"),
+        ("Visa card, exp 04/27, in the name of the firm", "04/27", "CARD_SECRET"),
+        ("The lease expires 04/27 and renews.", "04/27", None),
+        ("Enter a PIN at the terminal of 1200 stores.", "1200", None),
+    ],
+)
+def test_the_finance_profile_knows_account_data(text: str, value: str, kind: str | None) -> None:
+    found = {text[f.start : f.end]: f.type for f in Detector(load_profile("finance").without_tagger()).detect(text)}
+    assert found.get(value) == kind, found

@@ -11,6 +11,7 @@ def furnished_rooms(django_db_setup: None, django_db_blocker: Any) -> Iterator[A
     from tests.steward.rooms import furnished  # Django must be set up first
 
     with furnished(django_db_blocker) as rooms:
+        rooms.propose()
         yield rooms
 
 

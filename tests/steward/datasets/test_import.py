@@ -39,6 +39,47 @@ def test_one_bad_line_keeps_everything_out_and_all_bad_lines_are_told(house: Hou
     assert not object_path(version.source).exists()
 
 
+def test_an_upload_outlives_a_failure_that_was_not_committed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = visits(2)
+    rows[1]["completion"] = ""
+    version = house.upload(house.dataset(), lines(rows))
+
+    def fall(*args: object, **facts: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(actions, "record", fall)
+        with pytest.raises(KeyboardInterrupt):
+            import_version(str(version.pk))
+    version.refresh_from_db()
+    assert version.state == VersionState.IMPORTING
+    assert version.source.destroyed_at is None
+    assert object_path(version.source).exists()
+    assert import_version(str(version.pk)).state == VersionState.FAILED
+    assert not object_path(version.source).exists()
+
+
+@pytest.mark.parametrize("is_bad", [False, True], ids=["good", "bad"])
+def test_a_file_that_two_processes_import_at_once_is_imported_once(
+    house: House, monkeypatch: pytest.MonkeyPatch, is_bad: bool
+) -> None:
+    rows = visits(3)
+    if is_bad:
+        rows[1]["completion"] = ""
+    version = house.upload(house.dataset(), lines(rows))
+    finish = actions.finish_import
+
+    def overtaken(**asked: object) -> DatasetVersion:
+        monkeypatch.setattr(actions, "finish_import", finish)
+        import_version(str(version.pk))  # the other process, while this one was about to
+        return finish(**asked)
+
+    monkeypatch.setattr(actions, "finish_import", overtaken)
+    done = import_version(str(version.pk))
+    expected = (VersionState.FAILED, 0) if is_bad else (VersionState.IMPORTED, 3)
+    assert (done.state, Record.objects.filter(version=version).count()) == expected
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

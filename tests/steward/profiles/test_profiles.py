@@ -19,7 +19,7 @@ from steward.datasets.redacting import redact_version
 from steward.datasets.shapes import slots
 from steward.datasets.spans import MarkedSpan
 from steward.profiles import actions
-from steward.profiles.composing import effective_profile
+from steward.profiles.composing import effective_profile, shipped
 from steward.profiles.models import EntryState, ListEntry, ListKind, ProfileVersion
 from tests.steward.house import House, visits
 
@@ -171,3 +171,36 @@ def test_a_phrase_from_a_record_dies_with_the_record_s_person(house: House, othe
     assert (entry.state, entry.ciphertext) == (EntryState.ERASED, None)
     # The run was asked for with a phrase that is gone: it fails closed rather than redact by something else.
     assert redact_version(str(run.pk)).state == RedactionState.FAILED
+
+
+def test_the_output_gate_looks_with_the_profile_in_force_and_its_lists(
+    house: House, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from steward.assurance import gates
+
+    answers = [SimpleNamespace(tuned="The Quillstone protocol was followed."), SimpleNamespace(tuned="Nothing else.")]
+    monkeypatch.setattr(gates, "predictions", lambda evaluation: answers)
+    judged: Any = SimpleNamespace(workspace=house.workspace)
+
+    def rate() -> float:
+        return gates.MEASURES["output_identifier_rate"].take(judged)
+
+    entry = actions.propose_entry(
+        actor=house.officer,
+        workspace=house.workspace,
+        kind=ListKind.DENY,
+        entity_type="OTHER_ID",
+        phrase="protocol was followed",
+    )
+    before = rate()
+    actions.approve_entry(actor=other, entry=entry)
+    assert (before, rate()) == (0.0, 0.5)
+    everything_off = {"OTHER_ID": {"on": False}}
+    version = proposed(house, everything_off)
+    actions.approve_profile(actor=other, version=version)
+    # In force now; then the shipped file changes underneath
+    monkeypatch.setattr("steward.profiles.composing.composed", lambda name, overrides: shipped(name))
+    with pytest.raises(ValueError, match="has changed since"):
+        rate()

@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -51,11 +52,15 @@ def test_another_workspace_s_name_does_not_open_a_file(house: House) -> None:
     assert not default_storage.exists(f"{house.workspace.pk}/attachment/{uuid.uuid4()}")
 
 
-def test_deleting_removes_the_ciphertext_and_writing_in_place_is_refused(house: House) -> None:
+def test_deleting_removes_the_ciphertext_and_writing_in_place_is_refused(
+    house: House, django_capture_on_commit_callbacks: Any
+) -> None:
     name = default_storage.save(f"{house.workspace.pk}/attachment", ContentFile(b"x"))
     with pytest.raises(io.UnsupportedOperation):
         default_storage.open(name, "wb")
     path = object_path(SealedObject.objects.get(pk=name.rpartition("/")[2]))
-    default_storage.delete(name)
+    with django_capture_on_commit_callbacks(execute=True):
+        default_storage.delete(name)
+        assert path.exists()
     assert not path.exists()
     assert not default_storage.exists(name)

@@ -15,6 +15,7 @@ from steward.console import queue as queues
 from steward.console.access import actor_of, person, workspaces_for
 from steward.console.deciding import attempt
 from steward.datasets import actions as datasets
+from steward.datasets.limits import limits_of
 from steward.datasets.models import DatasetVersion, Reading, SampleItem
 from steward.datasets.privilege import privilege_standing
 from steward.datasets.residual import residual_risk
@@ -67,6 +68,7 @@ def version(request: HttpRequest, version_id: UUID) -> HttpResponse:
         Permission.APPROVE_DATASET,
         risk=residual_risk(found.redaction) if found.redaction else None,
         privilege=privilege_standing(found.redaction) if found.redaction else None,
+        limits=limits_of(found.redaction) if found.redaction else None,
         is_own=found.imported_by_id == person(request).pk,
         missed=items.filter(verdict="missed")[:20],
         reviewers=sorted({str(each.reviewer) for each in readings}),

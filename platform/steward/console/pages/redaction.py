@@ -15,10 +15,17 @@ from steward.accounts.roles import Permission
 from steward.console.access import actor_of, person, workspaces_for
 from steward.console.deciding import attempt
 from steward.profiles import actions
-from steward.profiles.composing import CHANGEABLE, composed, differences, shipped
+from steward.profiles.composing import CHANGEABLE, LIMIT_NAMES, LIMITS, composed, differences, shipped
 from steward.profiles.models import EntryState, ListEntry, ListKind, ProfileVersion
 
 MAX_ENTRIES_SHOWN = 300
+LIMIT_TITLES = {
+    "k_min": "Least records in a class (k)",
+    "l_min": "Least distinct sensitive values in a class (l)",
+    "max_risk": "Highest risk, above 0 to 1",
+    "average_risk": "Average risk, above 0 to 1",
+    "small_cells": "Classes of fewer than 11 records",
+}
 
 
 def overview(request: HttpRequest) -> TemplateResponse:
@@ -90,13 +97,15 @@ def propose(request: HttpRequest, workspace_id: UUID) -> HttpResponse:
     found = _workspace(request, workspace_id, Permission.MANAGE_POLICY)
     base = _base(found)
     current = ProfileVersion.objects.in_force(found, base)
-    data = composed(base, current.overrides if current else {})["entities"]
+    whole = composed(base, current.overrides if current else {})
+    data, limits = whole["entities"], whole.get(LIMITS, {})
     if request.method == "POST":
         data = {kind: _policy(request, kind, policy) for kind, policy in data.items()}
+        limits = _limits(request)
         asked = {
             "actor": actor_of(request),
             "workspace": found,
-            "overrides": _overrides(base, data),
+            "overrides": _overrides(base, data, limits),
             "reason": request.POST.get("reason", ""),
         }
         done = "Proposed. It takes effect once another officer approves it."
@@ -110,6 +119,7 @@ def propose(request: HttpRequest, workspace_id: UUID) -> HttpResponse:
         object=found,
         base=base,
         policies=[{"type": kind, **policy} for kind, policy in data.items()],
+        limits=[(name, LIMIT_TITLES[name], limits.get(name)) for name in LIMIT_NAMES],
         operators=sorted(OPERATORS),
         reason=request.POST.get("reason", ""),
     )
@@ -133,12 +143,26 @@ def _policy(request: HttpRequest, kind: str, policy: dict[str, Any]) -> dict[str
     }
 
 
-def _overrides(base: str, data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    original = shipped(base)["entities"]
+def _limits(request: HttpRequest) -> dict[str, Any]:
+    """The limits of the form; an empty field is none. What is no number stays text, and the profile's check says so."""
+    limits: dict[str, Any] = {}
+    for name in LIMIT_NAMES:
+        given = request.POST.get(f"limit.{name}", "").strip()[:12]
+        try:
+            limits[name] = (float if name in ("max_risk", "average_risk") else int)(given) if given else None
+        except ValueError:
+            limits[name] = given
+    return limits
+
+
+def _overrides(base: str, data: dict[str, Any], limits: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    whole = shipped(base)
+    original, own = whole["entities"], whole.get(LIMITS, {})
     changed = {
         kind: {name: policy[name] for name in CHANGEABLE if policy[name] != original[kind][name]}
         for kind, policy in data.items()
     }
+    changed[LIMITS] = {name: limits.get(name) for name in LIMIT_NAMES if limits.get(name) != own.get(name)}
     return {kind: changes for kind, changes in changed.items() if changes}
 
 

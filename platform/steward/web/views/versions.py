@@ -13,6 +13,7 @@ from compliance.redaction import EntityPolicy
 from steward.accounts.roles import Permission
 from steward.audit.actor import Refused
 from steward.datasets import actions
+from steward.datasets.limits import limits_of
 from steward.datasets.models import (
     DatasetVersion,
     RedactedRecord,
@@ -66,6 +67,7 @@ def version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "run": latest,
         "risk": risk,
         "privilege": privilege_standing(found.redaction) if found.redaction else None,
+        "limits": limits_of(found.redaction) if found.redaction else None,
         "steps": _steps(found, is_reviewed=bool(risk and risk.is_enough)),
         "splits": [(split.value, split.label, found.split_counts.get(split.value, 0)) for split in Split],
         "types": _types(found.redaction) if found.redaction else [],
