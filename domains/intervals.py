@@ -14,13 +14,14 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A mean over `n` records with its interval at confidence `level`.
 
-    `method` is `bootstrap`, or `exact` where all scores were equal and resampling could say nothing.
+    `method` is `bootstrap`, `exact` where all scores were equal and resampling could say nothing, or `wilson`.
     """
 
     estimate: float
@@ -52,6 +53,29 @@ def bootstrap_interval(scores: Sequence[float], seed: int = 0, resamples: int = 
     return _interval(list(scores), (0.0, 1.0), seed, resamples, level)
 
 
+def wilson_interval(scores: Sequence[float], level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share: of records that are right (1) or wrong (0).
+
+    Never empty and never beyond 0 or 1, also where all or none are right.
+
+    Raises:
+        ValueError: no scores, one that is neither 0 nor 1, or a level outside (0, 1).
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927), 209-212.
+    """
+    if not scores or any(score not in (0.0, 1.0) for score in scores):
+        raise ValueError("each score must be 0 or 1, and there must be one at least")
+    if not 0.0 < level < 1.0:
+        raise ValueError("level must be between 0 and 1")
+    count = len(scores)
+    share, z = math.fsum(scores) / count, NormalDist().inv_cdf(0.5 + level / 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    # At the ends the bound is the end itself; rounding would put it beside.
+    low, high = max(0.0, middle - reach) if share else 0.0, min(1.0, middle + reach) if share < 1 else 1.0
+    return Interval(share, low, high, level, count, 0, "wilson")
+
+
 def paired_difference(
     base: Sequence[float], tuned: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> Interval:
@@ -61,6 +85,9 @@ def paired_difference(
         base: scores in [0, 1] of the base model.
         tuned: scores of the tuned model on the same records in the same order.
         seed, resamples, level: as in `bootstrap_interval`.
+
+    Source: Efron & Tibshirani 1993, chapters 13 and 16; Koehn, Statistical significance tests for machine translation
+        evaluation, EMNLP 2004, for pairs of systems on one test set.
 
     Raises:
         ValueError: different lengths, or as `bootstrap_interval`.

@@ -81,6 +81,7 @@ def test_no_page_breaks_out_of_its_frame(house: Any, running: Any, open_as: Any,
     paths = ["", "datasets/", "datasets/new/", f"datasets/{version.dataset_id}/", f"datasets/versions/{version.pk}/"]
     paths += [f"datasets/versions/{version.pk}/{part}" for part in ("records/", "records/1/", "review/")]
     paths += ["fine-tunes/", "fine-tunes/new/", f"fine-tunes/{running.pk}/", "models/", "ledger/"]
+    paths += [f"fine-tunes/{running.pk}/records/", "fine-tunes/compare/", f"fine-tunes/compare/?run={running.pk}"]
     root = page.url.split("/w/")[0]
     for path in paths:
         page.goto(f"{root}/w/{slug}/{path}")

@@ -1,5 +1,6 @@
 """Recipes: a workflow's training settings with a person's changes, checked before anything is queued."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from steward.audit.actor import Refused
@@ -51,3 +52,11 @@ def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: 
     except SpecError as error:
         raise Refused(f"The recipe is not valid. {error}", code="recipe_invalid", subject=subject) from None
     return recipe
+
+
+def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A recipe's values by their place in the spec: {"lora": {"rank": 8}} → {"lora.rank": 8}."""
+    values: dict[str, Any] = {}
+    for key, value in recipe.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values

@@ -59,6 +59,11 @@ class IntervalChart:
         return cls._drawn([("Gain", 1, score, low, high)], least, most, 0.0)
 
     @classmethod
+    def of_runs(cls, rows: list[tuple[str, int, float, float, float]]) -> "IntervalChart":
+        """Several runs on one scale, 0 to 1: name, tone, score, low and high of each."""
+        return cls._drawn([*rows], 0.0, 1.0, None)
+
+    @classmethod
     def _drawn(
         cls,
         named: list[tuple[str, int, float | None, float | None, float | None]],

@@ -183,7 +183,9 @@
     axes(svg, limits, x, y, size, { isLog });
     for (const each of drawn) {
       if (each.faint.length) svg.append(make("path", { class: `line faint s${each.tone}`, d: path(each.faint, x, y) }));
-      svg.append(make("path", { class: `line s${each.tone}`, d: path(each.points, x, y) }));
+      const line = make("path", { class: `line s${each.tone}`, d: path(each.points, x, y) });
+      if (each.dash) line.setAttribute("stroke-dasharray", each.dash);
+      svg.append(line);
       if (each.points.length < 40 && each.hasDots) {
         for (const [px, py] of each.points) svg.append(make("circle", { cx: x(px), cy: y(py), r: 3, class: `d${each.tone}` }));
       }

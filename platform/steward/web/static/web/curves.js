@@ -68,6 +68,7 @@
       ],
     });
     let shown = 0;
+    document.getElementById("more-curves").hidden = false; // a hidden chart has no width
     for (const figure of document.querySelectorAll("#more-curves [data-quantity]")) {
       const { title, name, tone = 1, scale = 1 } = QUANTITIES[figure.dataset.quantity];
       const points = curve("train", figure.dataset.quantity).map(([step, value]) => [step, value * scale]);

@@ -1,0 +1,181 @@
+"""Runs of one workspace side by side: what they were told, what they measured, and how sure a difference is.
+
+Guarantees that two runs are set against each other only where they were judged by one metric on the very same test
+records of one dataset version, record by record; where not, it says why. Every run keeps its place and colour. Does
+not correct for many comparisons: of twenty pairs that are alike, about one looks different at 95 %.
+
+Example:
+    >>> compare([first, second]).pairs[0].interval.low > 0   # the second is better than the first
+    True
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from domains.intervals import Interval, bootstrap_interval, paired_difference, wilson_interval
+from domains.metrics import METRICS
+from steward.assurance.models import Evaluation, EvaluationState
+from steward.audit.actor import Refused
+from steward.runs.models import FineTune, ModelVersion
+from steward.runs.recipes import flat
+
+FEWEST, MOST = 2, 6
+#: The resamples of a pair times its records, so that a page of many runs on many records comes in seconds.
+MOST_DRAWS = 4_000_000
+FULL_RESAMPLES, FEWEST_RESAMPLES = 2_000, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One run with its newest judgement. `tone` is its colour, from 1, and `letter` its name on the page, from A."""
+
+    tone: int
+    fine_tune: FineTune
+    model_version: ModelVersion | None
+    evaluation: Evaluation | None
+    score: Interval | None
+
+    @property
+    def letter(self) -> str:
+        return chr(ord("A") + self.tone - 1)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over the whole run."""
+        return self.fine_tune.tokens / self.fine_tune.train_seconds if self.fine_tune.train_seconds else None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One place of the recipe and what each run has there, None where it has nothing."""
+
+    path: str
+    values: list[Any]
+
+    @property
+    def is_same(self) -> bool:
+        return all(value == self.values[0] for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs on the same test records: `interval` is of second minus first; without one, `reason` says why."""
+
+    first: Contender
+    second: Contender
+    interval: Interval | None
+    reason: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """In words, at the interval's own confidence."""
+        if self.interval is None:
+            return self.reason
+        if self.interval.low > 0:
+            return "better"
+        return "worse" if self.interval.high < 0 else "not told apart"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All of it. `warnings` say what makes the runs hard to compare."""
+
+    contenders: list[Contender]
+    settings: list[Setting]
+    pairs: list[Pair]
+    warnings: list[str]
+
+    @property
+    def differing(self) -> list[Setting]:
+        return [setting for setting in self.settings if not setting.is_same]
+
+    @property
+    def equal(self) -> list[Setting]:
+        return [setting for setting in self.settings if setting.is_same]
+
+
+def compare(fine_tunes: Sequence[FineTune]) -> Comparison:
+    """Sets runs side by side, in the order given.
+
+    Args:
+        fine_tunes: two to six different runs of one workspace, with `dataset_version__dataset` and `base_model`.
+
+    Raises:
+        Refused: too few, too many, or one twice.
+    """
+    if not FEWEST <= len(fine_tunes) <= MOST or len({run.pk for run in fine_tunes}) != len(fine_tunes):
+        raise Refused(f"Choose {FEWEST} to {MOST} different fine-tunes.", code="comparison_size")
+    contenders = list(_contenders(fine_tunes))
+    return Comparison(
+        contenders=contenders,
+        settings=_settings(fine_tunes),
+        pairs=[_pair(first, second) for first, second in itertools.combinations(contenders, 2)],
+        warnings=list(_warnings(contenders)),
+    )
+
+
+def _contenders(fine_tunes: Sequence[FineTune]) -> Iterator[Contender]:
+    models = {row.fine_tune_id: row for row in ModelVersion.objects.filter(fine_tune__in=fine_tunes)}
+    newest: dict[object, Evaluation] = {}
+    done = Evaluation.objects.filter(model_version__in=models.values(), state=EvaluationState.DONE)
+    for row in done.order_by("created_at"):
+        newest[row.model_version_id] = row
+    for place, fine_tune in enumerate(fine_tunes, start=1):
+        model = models.get(fine_tune.pk)
+        evaluation = newest.get(model.pk) if model else None
+        yield Contender(place, fine_tune, model, evaluation, _score(evaluation) if evaluation else None)
+
+
+def _score(evaluation: Evaluation) -> Interval:
+    """Wilson's interval where a record is right or wrong, else the bootstrap's."""
+    scores = evaluation.scores["tuned"]
+    metric = METRICS.get(evaluation.metric)
+    if metric is not None and metric.is_binary:
+        return wilson_interval(scores)
+    return bootstrap_interval(scores, resamples=_resamples(len(scores)))
+
+
+def _resamples(records: int) -> int:
+    return max(FEWEST_RESAMPLES, min(FULL_RESAMPLES, MOST_DRAWS // max(1, records)))
+
+
+def _pair(first: Contender, second: Contender) -> Pair:
+    one, other = first.evaluation, second.evaluation
+    if one is None or other is None:
+        return Pair(first, second, None, "not judged yet")
+    if one.metric != other.metric:
+        return Pair(first, second, None, "judged by different metrics")
+    if first.fine_tune.dataset_version_id != second.fine_tune.dataset_version_id:
+        return Pair(first, second, None, "judged on different dataset versions")
+    others = dict(zip(other.scores["ids"], other.scores["tuned"], strict=True))
+    if set(one.scores["ids"]) != others.keys():
+        return Pair(first, second, None, "judged on different test records")
+    paired = [others[record] for record in one.scores["ids"]]
+    return Pair(first, second, paired_difference(one.scores["tuned"], paired, resamples=_resamples(len(paired))))
+
+
+def _settings(fine_tunes: Sequence[FineTune]) -> list[Setting]:
+    recipes = [flat(run.recipe) for run in fine_tunes]
+    paths = dict.fromkeys(path for recipe in recipes for path in recipe)
+    return [Setting(path, [recipe.get(path) for recipe in recipes]) for path in paths]
+
+
+def _warnings(contenders: Sequence[Contender]) -> Iterator[str]:
+    """What differs beside the settings."""
+    runs = [contender.fine_tune for contender in contenders]
+    for what, names in (
+        ("different data", [str(run.dataset_version) for run in runs]),
+        ("different base models", [run.base_model.name for run in runs]),
+        ("different workflows", [run.workflow for run in runs]),
+    ):
+        if len(set(names)) > 1:
+            named = "; ".join(f"{run.name}: {name}" for run, name in zip(runs, names, strict=True))
+            yield f"They have {what} ({named})."
+    if len({run.base_model.digest for run in runs}) > len({run.base_model.name for run in runs}):
+        yield "Base models of one name have different digests."
+    if len({run.dataset_version_id for run in runs}) > 1:
+        yield "Their held-out losses were measured on different records; lower is not better across them."
+    elif len({run.recipe.get("method", "sft") for run in runs}) > 1:
+        yield "They learn by different methods; their losses measure different things."

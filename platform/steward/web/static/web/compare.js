@@ -1,0 +1,112 @@
+// The curves of several runs laid over one another. Each run's points are fetched by themselves, and again while it goes.
+(() => {
+  "use strict";
+  const card = document.getElementById("overlay");
+  if (!card) return;
+  const POLL_MS = 3000;
+  const TABLE_ROWS = 60;
+  const FEW_POINTS = 2000;
+  const SCALES = { memory_bytes: 2 ** -30 };
+  const chosen = document.getElementById("overlay-quantity");
+  const smoothing = document.getElementById("overlay-smoothing");
+  const table = document.getElementById("overlay-table");
+  const runs = [...card.querySelectorAll("[data-source]")].map((element) => ({
+    name: element.textContent.trim(),
+    tone: Number(element.dataset.tone),
+    source: element.dataset.source,
+    after: null,
+    isOver: false,
+    curves: { train: {}, validation: {} },
+  }));
+  let isLog = false;
+
+  function points(run) {
+    const [split, quantity] = chosen.value.split(".");
+    const scale = SCALES[quantity] ?? 1;
+    return (run.curves[split][quantity] ?? []).map(([step, value]) => [step, value * scale]);
+  }
+
+  function draw() {
+    const weight = chosen.value.startsWith("train.") ? Number(smoothing.value) : 0;
+    const series = runs.map((run) => ({
+      name: run.name,
+      tone: run.tone,
+      dash: run.tone > 3 ? "6 4" : "",
+      points: steward.smooth(points(run), weight),
+      hasDots: chosen.value.startsWith("validation."),
+    }));
+    document.getElementById("overlay-empty").hidden = series.some((each) => each.points.length);
+    steward.lineChart(document.getElementById("overlay-chart"), { isLog, height: 340, series });
+    fillTable();
+  }
+
+  function cell(kind, text) {
+    return Object.assign(document.createElement(kind), { className: "num", textContent: text });
+  }
+
+  function fillTable() {
+    if (!table.closest("details").open) return;
+    const columns = runs.map((run) => [run.name, new Map(points(run))]);
+    const all = [...new Set(columns.flatMap(([, values]) => [...values.keys()]))].sort((a, b) => a - b);
+    const stride = Math.max(1, Math.ceil(all.length / TABLE_ROWS));
+    const steps = all.filter((_, place) => place % stride === 0 || place === all.length - 1);
+    table.tHead.rows[0].replaceChildren(...["Step", ...columns.map(([name]) => name)].map((text) => cell("th", text)));
+    table.tBodies[0].replaceChildren(...steps.map((step) => {
+      const row = document.createElement("tr");
+      row.append(cell("td", step.toLocaleString("en")));
+      for (const [, values] of columns) row.append(cell("td", values.has(step) ? steward.format(values.get(step)) : ""));
+      return row;
+    }));
+  }
+
+  function take(run, news) {
+    for (const [split, quantities] of Object.entries(news)) {
+      for (const [quantity, fresh] of Object.entries(quantities)) {
+        const bySteps = new Map((run.curves[split][quantity] ?? []).map((point) => [point[0], point]));
+        for (const point of fresh) bySteps.set(point[0], point);
+        run.curves[split][quantity] = steward.thin([...bySteps.values()].sort((a, b) => a[0] - b[0]), FEW_POINTS);
+      }
+    }
+  }
+
+  async function ask(run) {
+    try {
+      const address = run.after === null ? run.source : `${run.source}?after=${run.after}`;
+      const answer = await fetch(address, { headers: { Accept: "application/json", "Steward-Background": "1" } });
+      if (answer.status === 401) return location.reload();
+      if (answer.ok) {
+        const news = await answer.json();
+        run.after = news.after;
+        run.isOver = news.is_over;
+        take(run, news.curves);
+      }
+    } catch {
+      // The connection is gone for now; the next round asks again from the same place.
+    }
+    return undefined;
+  }
+
+  async function askAll() {
+    await Promise.all(runs.filter((run) => !run.isOver).map(ask));
+    draw();
+    if (runs.some((run) => !run.isOver)) setTimeout(askAll, POLL_MS);
+  }
+
+  chosen.addEventListener("change", draw);
+  smoothing.addEventListener("input", draw);
+  table.closest("details").addEventListener("toggle", fillTable);
+  for (const button of card.querySelectorAll("[data-scale]")) {
+    button.addEventListener("click", () => {
+      isLog = button.dataset.scale === "log";
+      for (const other of card.querySelectorAll("[data-scale]")) other.setAttribute("aria-pressed", String(other === button));
+      draw();
+    });
+  }
+  let width = 0;
+  new ResizeObserver(([entry]) => {
+    if (Math.abs(entry.contentRect.width - width) < 4) return;
+    width = entry.contentRect.width;
+    draw();
+  }).observe(card);
+  askAll();
+})();
