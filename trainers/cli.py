@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -34,7 +35,7 @@ from trainers.spec import Spec, SpecError, load_spec
 
 NO_RUN = "-"
 #: As in ``trainers.export``, which is not imported before a command needs it.
-EXPORT_FORMATS = ("merged", "gguf-f16", "gguf-q8_0")
+EXPORT_FORMATS = ("merged", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "gguf-q5_k_m", "gguf-q6_k")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         ("fit", "memory and time the run would take on this machine; needs no --out"),
         ("evaluate", "score base and tuned on data.test"),
         ("export", "merge base and adapter into one sealed file and prove that it answers alike"),
+        ("compress", "quantise, prune or shrink the tuned model in several ways, and measure each"),
         ("serve", "chat with base and tuned on a unix socket"),
     ):
         command = commands.add_parser(name, help=text)
@@ -69,8 +71,17 @@ def _parser() -> argparse.ArgumentParser:
         if name == "export":
             command.add_argument("--format", choices=EXPORT_FORMATS, default="merged")
             command.add_argument("--plain", action="store_true", help="also leave the file in clear, once it is proven")
+            command.add_argument("--metric", default="", help="also score whole answers to held-out prompts")
+            command.add_argument("--max-new-tokens", type=int, default=32)
         if name == "resume":
             command.add_argument("--step", type=int, help="go on from an older state that keep_checkpoints kept")
+        if name == "compress":
+            command.add_argument("--ways", default="", help="by comma; see trainers/compression.py")
+            command.add_argument("--metric", default="")
+            command.add_argument("--max-new-tokens", type=int, default=32)
+            command.add_argument("--limit", type=int, default=64)
+            command.add_argument("--heal-steps", type=int, default=20)
+            command.add_argument("--keep", default="", help="the way whose model is sealed in --out")
         if name == "serve":
             command.add_argument("--socket", type=Path, required=True)
             command.add_argument("--idle-seconds", type=float, default=900.0)
@@ -82,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument("--patience", type=float, default=24 * 3600.0, help="seconds without the platform")
     bundled = commands.add_parser("bundled", help="lay the bundled base model out as a safetensors folder")
     bundled.add_argument("--cache", type=Path, required=True)
+    looked = commands.add_parser("inspect", help="judge a model folder without loading a weight")
+    looked.add_argument("source", type=Path)
+    brought = commands.add_parser("import", help="judge a folder, an archive or a GGUF file, and copy it to --to")
+    brought.add_argument("source", type=Path)
+    fetched = commands.add_parser("download", help="the same with one commit of a repository of the hub")
+    fetched.add_argument("repository")
+    fetched.add_argument("--revision", required=True, help="a commit's full hash")
+    fetched.add_argument("--allow-network", action="store_true", help="without it nothing is asked")
+    for each in (brought, fetched):
+        each.add_argument("--to", type=Path, required=True)
+        each.add_argument("--max-bytes", type=int, default=512 << 30)
     return parser
 
 
@@ -92,8 +114,10 @@ def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
     try:
         arguments = _parser().parse_args(argv)
         prepare_process()
-        if arguments.command == "bundled":
-            _bundled(arguments.cache, speak)
+        if arguments.command == "download" and arguments.allow_network:
+            os.environ["HF_HUB_OFFLINE"] = "0"
+        if arguments.command in ("bundled", "inspect", "import", "download"):
+            _on_models(arguments, speak)
             return EXIT_DONE
         if arguments.command == "remote":
             from trainers.remote import serve_remote
@@ -132,11 +156,23 @@ def _spec(path: Path) -> Spec:
         raise TrainerError("spec.unreadable", f"{path}: {fault.strerror}", "check --spec") from None
 
 
-def _bundled(cache: Path, speak: Speaker) -> None:
-    from trainers.bundled import prepare_bundled
+def _on_models(arguments: argparse.Namespace, speak: Speaker) -> None:
+    """Commands on base models, which need neither spec nor keys."""
+    if arguments.command == "bundled":
+        from trainers.bundled import prepare_bundled
 
-    made = prepare_bundled(cache)
-    speak(ModelPrepared(NO_RUN, str(made.path), made.digest, made.source_digest, made.is_new))
+        made = prepare_bundled(arguments.cache)
+        speak(ModelPrepared(NO_RUN, str(made.path), made.digest, made.source_digest, made.is_new))
+        return
+    from trainers.model_import import bring_in, download, look_at
+
+    if arguments.command == "inspect":
+        speak(look_at(arguments.source, NO_RUN))
+    elif arguments.command == "import":
+        speak(bring_in(arguments.source, arguments.to, NO_RUN, arguments.max_bytes))
+    else:
+        where = (arguments.repository, arguments.revision, arguments.to, NO_RUN)
+        speak(download(*where, is_allowed=arguments.allow_network, max_bytes=arguments.max_bytes))
 
 
 def _command(arguments: argparse.Namespace, spec: Spec, stdin: TextIO, speak: Speaker) -> None:
@@ -188,9 +224,31 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
             question = Question(arguments.metric, arguments.max_new_tokens, arguments.limit)
             evaluate(spec, keys, arguments.out, question, speak, stop)
         elif arguments.command == "export":
+            from trainers.export import Question as Scoring
             from trainers.export import export
 
-            export(spec, keys, arguments.out, arguments.format, speak, stop, is_plain=arguments.plain)
+            scoring = Scoring(arguments.metric, max(1, arguments.max_new_tokens))
+            export(
+                spec,
+                keys,
+                arguments.out,
+                arguments.format,
+                speak,
+                stop,
+                is_plain=arguments.plain,
+                question=scoring,
+            )
+        elif arguments.command == "compress":
+            from trainers.compression import DEFAULT_WAYS, Task, compress
+
+            if min(arguments.max_new_tokens, arguments.limit, arguments.heal_steps) < 1:
+                raise TrainerError(
+                    "usage", "--max-new-tokens, --limit and --heal-steps must be at least 1", "see --help"
+                )
+            ways = tuple(way for way in arguments.ways.split(",") if way) or DEFAULT_WAYS
+            numbers = (arguments.max_new_tokens, arguments.limit, arguments.heal_steps)
+            task = Task(ways, arguments.metric, *numbers, arguments.keep)
+            compress(spec, keys, arguments.out, task, speak, stop)
         else:
             _train(arguments, spec, keys, speak, stop)
 

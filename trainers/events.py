@@ -317,6 +317,29 @@ class ModelPrepared(Event):
 
 
 @dataclass(frozen=True)
+class ModelImported(Event):
+    """A base model was judged and, unless it was only looked at, lies at ``path``; pin ``digest`` in the spec.
+
+    ``kind`` is folder, file, tar, tar.gz, zip or hub; ``source_digest`` is of what came in (of a hub the commit).
+    ``licence`` is what the model's card says, ``has_template`` false where turns will stand under plain headings.
+    """
+
+    name: ClassVar[str] = "model.imported"
+    path: str
+    kind: str
+    digest: str
+    source_digest: str
+    architecture: str
+    parameters: int
+    context_length: int
+    vocabulary: int
+    embedding_rows: int
+    has_template: bool
+    licence: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class EvaluateProgress(Event):
     """``done`` of ``total`` answers; ``model`` is base or tuned."""
 
@@ -353,19 +376,30 @@ class EvaluateFinished(Event):
 
 @dataclass(frozen=True)
 class ExportMeasured(Event):
-    """How the exported model, read back, answers against the trained one at ``positions`` places of held-out answers.
+    """How the exported model, read back by ``reader``, answers against the trained one at ``positions`` places of
+    held-out answers.
 
     ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats, and
-    ``loss_difference`` the exported model's held-out loss less the trained one's. ``offered`` unless a limit of
-    ``trainers.parity`` is passed.
+    ``loss_difference`` the exported model's held-out loss less the trained one's. Scores are the metric's means over
+    ``scored`` whole answers, NaN where no metric was named. ``offered`` unless one of the limits is passed, which are
+    the form's of ``trainers.parity``.
     """
 
     name: ClassVar[str] = "export.measured"
     format: str
+    reader: str
     positions: int
     agreement: float
     divergence: float
     loss_difference: float
+    metric: str
+    scored: int
+    trained_score: float
+    exported_score: float
+    least_agreement: float
+    most_divergence: float
+    most_loss_difference: float
+    most_score_loss: float
     offered: bool
 
 
@@ -386,6 +420,49 @@ class ExportFinished(Event):
     positions: int
     agreement: float
     divergence: float
+
+
+@dataclass(frozen=True)
+class CompressionMeasured(Event):
+    """The tuned model, or what one ``way`` of compressing makes of it.
+
+    ``bytes`` is what the weights take on a disk, ``agreement`` and ``divergence`` (nats) are against the tuned model at
+    ``positions`` places of held-out answers, ``loss`` is there in nats. ``score`` is the metric's mean over ``scored``
+    records with its 95 % interval, NaN where no metric was named.
+    """
+
+    name: ClassVar[str] = "compression.measured"
+    way: str
+    bytes: int
+    parameters: int
+    zero_share: float
+    read_tokens_per_second: float
+    answer_tokens_per_second: float
+    positions: int
+    agreement: float
+    divergence: float
+    loss: float
+    metric: str
+    scored: int
+    score: float
+    score_low: float
+    score_high: float
+
+
+@dataclass(frozen=True)
+class CompressionFinished(Event):
+    """``file`` holds the figures of all ways; ``kept_file`` the sealed model of the way that was to be kept, or ''."""
+
+    name: ClassVar[str] = "compression.finished"
+    ways: int
+    file: str
+    digest: str
+    kept: str
+    kept_file: str
+    sealed_digest: str
+    commitment: str
+    kept_bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Guarantees: a model that the format would not carry faithfully (another family, scaled rotary positions, a tokenizer
 that is no byte-level BPE known to llama.cpp) is refused before anything is written; norms and biases stay fp32; a row
 that does not divide into blocks of Q8_0 is written as F16. The file is made in memory.
-Does not: make K-quants, which the ``gguf`` package reads but does not write.
+Does not: make K-quants, which ``trainers.llama_cpp`` has made of an F16 file.
 
 Source: the GGUF specification and ``constants.py`` of the gguf package; llama.cpp's converter for the order of rotary
 halves and the names of pre-tokenizers (``src/llama-vocab.cpp``).

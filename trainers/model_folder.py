@@ -40,6 +40,8 @@ _EXECUTABLE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".n
 _CODE = {".py", ".pyc", ".so", ".sh", ".ipynb", ".dll", ".js"}
 _WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "custom_generate")
 
+_MAGIC = {b"PK\x03\x04": "a zip archive", b"\x89HDF": "HDF5", b"\x7fELF": "a program", b"\x1f\x8b": "gzip"}
+
 #: Bytes per element. Source: the format description of the safetensors project (README, "Format").
 _SIZES = {
     **dict.fromkeys(("F64", "I64", "U64"), 8),
@@ -70,6 +72,28 @@ def check_folder(path: Path, digest: str | None = None) -> ModelFolder:
     Raises:
         TrainerError: ``model.missing``, ``model.refused`` (all reasons at once), ``model.digest``.
     """
+    files, config, architecture, parameters = _judged(path)
+    found = _digest(files)
+    if digest is not None and digest != found:
+        raise TrainerError(
+            "model.digest",
+            f"{path}: the files have digest {found}, the spec pins {digest}",
+            "restore the pinned files, or pin this digest after the change was reviewed",
+        )
+    return ModelFolder(path, found, config, architecture, parameters)
+
+
+def refuse_folder(path: Path) -> None:
+    """Raises what ``check_folder`` would, without reading the weights.
+
+    Raises:
+        TrainerError: ``model.missing``, ``model.refused``.
+    """
+    _judged(path)
+
+
+def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
+    """The accepted files, the configuration, the class and the number of parameters."""
     if not path.is_dir():
         raise TrainerError("model.missing", f"no such model folder: {path}", "give the folder that holds config.json")
     files, problems = _sort_files(path)
@@ -95,14 +119,7 @@ def check_folder(path: Path, digest: str | None = None) -> ModelFolder:
             f"{path}: " + "; ".join(problems[:20]),
             "use a safetensors release of the model without code; convert pickled weights elsewhere, never here",
         )
-    found = _digest(files)
-    if digest is not None and digest != found:
-        raise TrainerError(
-            "model.digest",
-            f"{path}: the files have digest {found}, the spec pins {digest}",
-            "restore the pinned files, or pin this digest after the change was reviewed",
-        )
-    return ModelFolder(path, found, config, architecture, parameters)
+    return files, config, architecture, parameters
 
 
 def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
@@ -120,11 +137,37 @@ def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
             problems.append(f"{name}: a format that can run code when it is read")
         elif each.suffix.lower() in _CODE:
             problems.append(f"{name}: code")
-        elif _WEIGHTS.fullmatch(each.name) or _PLAIN.fullmatch(each.name):
-            files.append(each)
-        else:
+        elif not is_accepted(each.name):
             problems.append(f"{name}: not a file a model folder needs")
+        elif not each.is_file():
+            problems.append(f"{name}: not a plain file")
+        elif said := _looks_like(each):
+            problems.append(f"{name}: by its content {said}, whatever its name says")
+        else:
+            files.append(each)
     return files, problems
+
+
+def is_accepted(name: str) -> bool:
+    """Whether a file of that name may lie in a model folder; a plain name, nothing of a folder in it."""
+    return bool(_WEIGHTS.fullmatch(name) or _PLAIN.fullmatch(name))
+
+
+def _looks_like(path: Path) -> str:
+    """What a file is by its first bytes, where that is something that can run code when it is read; else ''.
+
+    Source: the pickle protocol's PROTO opcode (Python, ``pickletools``), the magic numbers of zip (which torch writes
+    pickles into), HDF5, ELF and gzip.
+    """
+    with path.open("rb") as source:
+        head = source.read(8)
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        # A safetensors file begins with its header's length, which may look the same; there the header decides.
+        return "" if path.suffix == ".safetensors" and head[6:8] == bytes(2) else "a pickle"
+    for magic, said in _MAGIC.items():
+        if head.startswith(magic):
+            return said
+    return ""
 
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -28,8 +28,10 @@ def make_tokenizer(folder):
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<|start|>", "<|end|>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    # One merge, of bytes that no text of ours holds: llama.cpp reads no tokenizer without any.
+    rare = (letters[-2], letters[-1])
+    vocabulary = {token: index for index, token in enumerate(["<|start|>", "<|end|>", *letters, "".join(rare)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [rare]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|start|>")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import stat
 import tarfile
 
@@ -12,6 +13,7 @@ from trainers import events, export, gguf_file
 from trainers.cli import EXPORT_FORMATS
 from trainers.errors import TrainerError
 from trainers.model_folder import check_folder
+from trainers.parity import Limits
 
 
 @pytest.fixture
@@ -111,6 +113,64 @@ def test_a_gguf_file_answers_as_the_trained_model(form, kind, changes, trained_a
     found = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=place.name, dtype=torch.float32)(tokens).logits
     base = AutoModelForCausalLM.from_pretrained(bench.model, dtype=torch.float32)(tokens).logits
     assert (found - base).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("form", "inside"), [("gguf-q4_k_m", "Q4_K"), ("gguf-q5_k_m", "Q5_K"), ("gguf-q6_k", "Q6_K")])
+def test_a_k_quant_is_made_and_read_back_by_llama_cpp(form, inside, trained_as, kit, tmp_path):
+    import gguf
+
+    bench = trained_as("llama", hidden_size=256, intermediate_size=256, head_dim=32, num_attention_heads=8)
+    code, said = bench.command("export", "--format", form, "--metric", "exact_match", "--max-new-tokens", "4")
+    assert code == 0, said[-1]
+    (measured,) = kit.of(events.ExportMeasured, said)
+    assert measured.reader == "llama.cpp"
+    assert 0 < measured.divergence < measured.most_divergence
+    assert measured.scored == 6
+    assert measured.trained_score - measured.exported_score <= measured.most_score_loss
+    place = tmp_path / "model.gguf"
+    place.write_bytes(bench.opened(said[-1].file, form))
+    reader = gguf.GGUFReader(place)
+    forms = {each.name: each.tensor_type.name for each in reader.tensors}
+    assert forms["blk.0.attn_q.weight"] == inside
+    assert reader.get_field("tokenizer.chat_template").contents() == kit.template
+    assert "held-out loss" in reader.get_field("general.description").contents()
+
+
+def test_a_k_quant_that_loses_too_much_is_withdrawn(trained, kit, monkeypatch):
+    monkeypatch.setitem(export.LIMITS, "gguf-q4_k_m", Limits(1.0, 1e-9, 1e-9, 0.0))
+    code, said = trained.command("export", "--format", "gguf-q4_k_m")
+    assert (code, said[-1].code) == (2, "export.parity")
+    assert not kit.of(events.ExportMeasured, said)[0].offered
+    assert not list(trained.out.glob("*.gguf*"))
+
+
+@pytest.mark.parametrize("form", ["merged", "gguf-q8_0"])
+def test_a_file_that_changed_on_disk_is_not_read_back(form, trained, monkeypatch):
+    real = export.ask
+
+    def spoil(sealed, *rest):
+        content = bytearray(sealed.path.read_bytes())
+        content[len(content) // 2] ^= 1
+        sealed.path.write_bytes(content)
+        return real(sealed, *rest)
+
+    monkeypatch.setattr(export, "ask", spoil)
+    code, said = trained.command("export", "--format", form)
+    assert (code, said[-1].code) == (2, "export.parity")
+    assert not list(trained.out.glob("*unproven")) + list(trained.out.glob(f"{form}*"))
+
+
+def test_without_llama_cpp_plain_forms_are_read_by_transformers_and_k_quants_refused(trained, kit, monkeypatch):
+    monkeypatch.setattr(export.llama_cpp, "is_installed", lambda: False)
+    code, said = trained.command("export", "--format", "gguf-q6_k")
+    assert (code, said[-1].code) == (2, "export.quantise")
+
+
+def test_the_exam_goes_through_a_pipe_unchanged(trained):
+    from trainers.exam import Exam
+
+    exam = Exam("words", [[1, 2]], [[1]], [2], [[1]], ["a"], [[3]], [1], 4, "{{ x }}", "0" * 64, 2)
+    assert Exam.from_json(json.loads(json.dumps(exam.to_json()))) == exam
 
 
 def test_a_plain_file_is_left_only_when_asked_for_and_is_its_owners(trained, kit):

@@ -1,0 +1,374 @@
+"""``compress``: the tuned model made smaller in several ways, each judged before anybody relies on it.
+
+Ways, by name: ``int8``, ``int4`` (torchao); ``magnitude-50``, ``wanda-50`` (per cent of each row set to zero),
+``magnitude-2:4``, ``wanda-2:4``; ``blocks-3`` (so many blocks dropped), ``groups-1`` (so many groups of heads in each
+block). Behind a way that leaves a model of plain weights, ``+heal`` trains it for a few steps more with the run's own
+loop and data (zeros of a pruned model stay zeros).
+
+Guarantees: every way starts from the same tuned model, adapter in its weights; calibration and healing read training
+records, figures come from held-out ones; size, speed, agreement, loss and metric are measured the same for the tuned
+model and for each way; the report holds figures only. ``--keep WAY`` seals that way's model as a folder that
+transformers loads. Does not: choose; and quantised weights are not kept, for which ``export`` has forms that others
+read.
+
+Example:
+    ``python -m trainers compress --spec spec.json --out run/ --ways int8,wanda-2:4,blocks-3+heal < keys.json``
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compliance.vault import atomic_output, seal_writer
+from domains import metrics
+from trainers import dropping, pruning, quantising
+from trainers.adapter import lay_lora
+from trainers.archive import model_texts
+from trainers.base_model import load_base
+from trainers.encoding import Split, encode, encode_pairs, prompt_tokens
+from trainers.errors import TrainerError
+from trainers.evaluation import Bench, open_bench
+from trainers.events import CompressionFinished, CompressionMeasured
+from trainers.exam import Exam
+from trainers.forward import choose_forward
+from trainers.generation import answer_all
+from trainers.keys import Keys
+from trainers.loop import Loop, Parts
+from trainers.merging import merged, weights_of
+from trainers.methods import choose_method
+from trainers.model_folder import check_folder
+from trainers.model_tar import tar_of
+from trainers.parity import Answers, answers, compare
+from trainers.process import Speaker, Stop
+from trainers.sealed import Written
+from trainers.shards import Record, context_of, read_records
+from trainers.spec import PAIRED, LoraSpec, Spec
+
+DEFAULT_WAYS = ("int8", "int4", "magnitude-50", "wanda-50", "wanda-2:4", "groups-1+heal", "blocks-3+heal")
+REPORT_FILE = "compression.json"
+TUNED = "tuned"
+CALIBRATION_ROWS = 32
+EXAM_RECORDS = 64
+#: Speed is measured by one long reading and by one answer token after token, each the best of so many.
+SPEED_TRIES, READ_TOKENS, ANSWER_TOKENS = 3, 512, 24
+
+_WAY = re.compile(r"(int8|int4)|(magnitude|wanda)-(?:(\d{1,2})|2:4)(\+heal)?|(blocks|groups)-(\d{1,3})(\+heal)?")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked for: ways by name, a metric ('' for none) with its longest answer and records, healing, keeping."""
+
+    ways: tuple[str, ...]
+    metric: str = ""
+    max_new_tokens: int = 32
+    limit: int = 64
+    heal_steps: int = 20
+    keep: str = ""
+
+
+@dataclass
+class _Room:
+    """What all ways share."""
+
+    spec: Spec
+    keys: Keys
+    out: Path
+    task: Task
+    bench: Bench
+    weights: dict[str, Tensor]
+    exam: Exam
+    asked: list[Record]
+    calibration: list[list[int]]
+    speak: Speaker
+    stop: Stop
+
+
+def check_task(spec: Spec, task: Task) -> None:
+    """Whether a task can be done at all.
+
+    Raises:
+        TrainerError: ``compress.way``, ``evaluate.metric``.
+    """
+    for way in task.ways:
+        if not _WAY.fullmatch(way):
+            raise TrainerError("compress.way", f"{way[:40]!r} is no way to compress", f"for example {DEFAULT_WAYS[-1]}")
+    if task.keep and (task.keep not in task.ways or task.keep in quantising.BITS):
+        raise TrainerError("compress.way", "only a pruned or dropped way of this list can be kept", "see --help")
+    if spec.classification is not None or spec.way == "prompt":
+        raise TrainerError("compress.way", "classifiers and soft prompts are not compressed here", "ship the adapter")
+    if task.metric and task.metric not in metrics.METRICS:
+        raise TrainerError("evaluate.metric", "no such metric", f"one of {', '.join(sorted(metrics.METRICS))}")
+
+
+def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: Stop) -> None:
+    """Measures the tuned model and every way, writes the report, keeps what is to be kept.
+
+    Raises:
+        TrainerError: as ``check_task`` and ``open_bench``; ``compress.shape``, ``compress.family``,
+            ``compress.quantise``.
+        Cancelled: a signal came; no report is written.
+    """
+    check_task(spec, task)
+    begun = time.monotonic()
+    room = _room(spec, keys, out, task, speak, stop)
+    expected, first = _measured(room, TUNED, _fresh(room), None)
+    rows = [first]
+    kept: Written | None = None
+    for way in task.ways:
+        model = _fresh(room)
+        _apply(room, way, model)
+        _, row = _measured(room, way, model, expected)
+        rows.append(row)
+        if way == task.keep:
+            kept = _keep(room, way, model)
+        del model
+    report = {"run": spec.run, "metric": task.metric, "rows": [_said(row) for row in rows]}
+    content = json.dumps(report, indent=1, sort_keys=True).encode() + b"\n"
+    (out / REPORT_FILE).write_bytes(content)
+    speak(
+        CompressionFinished(
+            run=spec.run,
+            ways=len(task.ways),
+            file=REPORT_FILE,
+            digest="sha256:" + hashlib.sha256(content).hexdigest(),
+            kept=task.keep,
+            kept_file=kept_name(task.keep) if kept else "",
+            sealed_digest=kept.sealed_digest if kept else "",
+            commitment=kept.commitment if kept else "",
+            kept_bytes=kept.bytes if kept else 0,
+            seconds=time.monotonic() - begun,
+        )
+    )
+
+
+def kept_name(way: str) -> str:
+    """The sealed file of a way that is kept."""
+    return f"compressed-{way.replace(':', '_').replace('+', '-')}.sealed"
+
+
+def _said(row: CompressionMeasured) -> dict[str, Any]:
+    return {name: value if value == value else None for name, value in dataclasses.asdict(row).items() if name != "run"}
+
+
+def _records(room_spec: Spec, keys: Keys, shard: str, most: int, stop: Stop) -> list[Record]:
+    spec, records = room_spec, []
+    place = getattr(spec.data, shard) or spec.data.validation
+    for record in read_records(place, keys.data_key, shard, spec.method):
+        stop.check()
+        records.append(record)
+        if len(records) >= most:
+            break
+    return records
+
+
+def _room(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: Stop) -> _Room:
+    bench = open_bench(spec, keys, out, is_for_loss=False)
+    adapter, tokenizer = bench.adapter, bench.tokenizer
+    weights = {name: merged(adapter, name, place.data).cpu() for name, place in weights_of(adapter).items()}
+    held_out = _records(spec, keys, "validation", EXAM_RECORDS, stop)
+    exam = Exam.of(_split(spec, held_out, tokenizer), tokenizer, held_out, bench.stops, 0, spec.max_length)
+    some = _split(spec, _records(spec, keys, "train", CALIBRATION_ROWS, stop), tokenizer)
+    calibration = [list(some.tokens_of(index)) for index in range(len(some))]
+    asked = _records(spec, keys, "test", task.limit, stop) if task.metric else []
+    return _Room(spec, keys, out, task, bench, weights, exam, asked, calibration, speak, stop)
+
+
+def _split(spec: Spec, records: list[Record], tokenizer: Any) -> Split:
+    return encode(records, tokenizer, spec.max_length, "truncate")
+
+
+def _fresh(room: _Room) -> Any:
+    """The tuned model, its adapter in its weights."""
+    model = load_base(check_folder(Path(room.spec.model.path), room.spec.model.digest), room.bench.device)
+    with torch.no_grad():
+        for name, place in dict(model.named_parameters()).items():
+            place.copy_(room.weights[name])
+    return model
+
+
+def _apply(room: _Room, way: str, model: Any) -> None:
+    match = _WAY.fullmatch(way)
+    assert match is not None
+    quantised, pruned, share, heal, dropped, count, heal_dropped = match.groups()
+    masks: dict[str, Tensor] = {}
+    if quantised:
+        quantising.quantise(model, quantised)
+    elif pruned:
+        sparsity = pruning.Sparsity(int(share or 50) / 100, is_2_4=share is None)
+        pruning.prune(model, pruned, sparsity, room.calibration)
+        masks = _zeros(model)
+    elif dropped == "blocks":
+        dropping.drop_blocks(model, int(count), room.calibration)
+    else:
+        dropping.drop_head_groups(model, int(count), room.calibration)
+    if heal or heal_dropped:
+        _heal(room, way, model, masks)
+
+
+def _zeros(model: Any) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": each.weight == 0
+        for index, block in enumerate(pruning.blocks_of(model))
+        for name, each in pruning.linears_of(block).items()
+    }
+
+
+def _heal(room: _Room, way: str, model: Any, masks: dict[str, Tensor]) -> None:
+    """A few steps of the run's own loop with low-rank layers, which then go into the weights."""
+    spec, steps = room.spec, room.task.heal_steps
+    lora = spec.lora if spec.way in ("lora", "dora") else LoraSpec()
+    healing = dataclasses.replace(spec, way="lora", lora=lora, max_steps=steps, evaluate_every=steps, epochs=1000)
+    splits = [_learnt(room, shard) for shard in ("train", "validation")]
+    adapter = lay_lora(model, lora, spec.seed)
+    adapter.model.train(adapter.has_dropout)
+    forward = choose_forward(adapter, spec.packing)
+    parts = Parts(adapter, forward, room.bench.device, choose_method(healing, adapter), *splits)
+    torch.manual_seed(spec.seed)
+    place = room.out / f".{kept_name(way)}.healing"
+    place.mkdir(mode=0o700, exist_ok=True)
+    try:
+        loop = Loop(healing, parts, place, room.keys.output_key, room.speak, room.stop)
+        loop.look_at_start()
+        loop.go()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    with torch.no_grad():
+        adapter.weights.copy_(loop.best)
+        adapter.model.merge_and_unload()
+        blocks = pruning.blocks_of(model)
+        for name, zero in masks.items():
+            index, _, layer = name.partition(".")
+            pruning.linears_of(blocks[int(index)])[layer].weight.masked_fill_(zero, 0)
+    model.requires_grad_(False)
+    model.eval()
+
+
+def _learnt(room: _Room, shard: str) -> Split:
+    spec = room.spec
+    records = _records(spec, room.keys, shard, 1 << 40, room.stop)
+    return (encode_pairs if spec.method in PAIRED else encode)(
+        records, room.bench.tokenizer, spec.max_length, spec.too_long
+    )
+
+
+def _measured(room: _Room, way: str, model: Any, expected: Answers | None) -> tuple[Answers, CompressionMeasured]:
+    """Asks a model, and says what came out. ``expected`` is None for the tuned model, which is the measure."""
+    found = answers(model, room.exam, room.bench.device.name, room.stop)
+    alike = compare(expected or found, found)
+    reading, answering = _speeds(model, room)
+    score, low, high = _score(room, model)
+    row = CompressionMeasured(
+        run=room.spec.run,
+        way=way,
+        bytes=_bytes(model, way),
+        parameters=sum(each.numel() for each in model.parameters()),
+        zero_share=0.0 if way in quantising.BITS else pruning.zero_share(model),
+        read_tokens_per_second=reading,
+        answer_tokens_per_second=answering,
+        positions=alike.positions,
+        agreement=alike.agreement,
+        divergence=alike.divergence,
+        loss=found.loss,
+        metric=room.task.metric,
+        scored=len(room.asked),
+        score=score,
+        score_low=low,
+        score_high=high,
+    )
+    room.speak(row)
+    return found, row
+
+
+def _bytes(model: Any, way: str) -> int:
+    """What the weights take on a disk: quantised ones packed, zeros of pruned ones left out (a bit says where, or two
+    for each that stays in 2:4)."""
+    total = 0
+    inside = {id(each.weight) for block in pruning.blocks_of(model) for each in pruning.linears_of(block).values()}
+    for each in model.parameters():
+        dense = each.numel() * each.element_size()
+        if id(each) not in inside:
+            total += dense
+        elif way in quantising.BITS and type(each.data).__module__.startswith("torchao"):
+            total += quantising.packed_bytes(each, way)
+        elif "2:4" in way:
+            total += dense // 2 + each.numel() // 8
+        elif way.startswith(("magnitude", "wanda")):
+            kept = int((each != 0).sum())
+            total += min(dense, kept * each.element_size() + each.numel() // 8)
+        else:
+            total += dense
+    return total
+
+
+@torch.inference_mode()
+def _speeds(model: Any, room: _Room) -> tuple[float, float]:
+    """Tokens a second when reading many at once, and when answering one after the other."""
+    row = (max(room.exam.rows, key=len) * READ_TOKENS)[: min(READ_TOKENS, model.config.max_position_embeddings // 2)]
+    tokens = torch.tensor([row], device=room.bench.device.name)
+    prompt = row[: max(1, len(row) // 8)]
+    reading, answering = [], []
+    for _ in range(SPEED_TRIES):
+        room.stop.check()
+        begun = time.perf_counter()
+        model(input_ids=tokens, use_cache=False, logits_to_keep=1)
+        reading.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        list(answer_all(model, [prompt], set(), ANSWER_TOKENS))
+        answering.append(time.perf_counter() - begun)
+    return len(row) / min(reading), ANSWER_TOKENS / min(answering)
+
+
+def _score(room: _Room, model: Any) -> tuple[float, float, float]:
+    """Mean of the metric over the asked records, with its 95 % bootstrap interval."""
+    if not room.asked:
+        return float("nan"), float("nan"), float("nan")
+    task, bench = room.task, room.bench
+    prompts = [prompt_tokens(bench.tokenizer, each, room.spec.max_length) for each in room.asked]
+    scores = [0.0] * len(prompts)
+    for indices, answered in answer_all(model, prompts, bench.stops, task.max_new_tokens):
+        room.stop.check()
+        for index, text in zip(indices, bench.tokenizer.batch_decode(answered, skip_special_tokens=True), strict=True):
+            scores[index] = metrics.score(task.metric, text, room.asked[index].messages[-1].content)
+    interval = metrics.bootstrap_interval(scores)
+    return interval.estimate, interval.low, interval.high
+
+
+def _keep(room: _Room, way: str, model: Any) -> Written:
+    """Seals a model as a folder of transformers' own form."""
+    texts = model_texts(Path(room.spec.model.path))
+    config = copy.deepcopy(model.config)
+    config.architectures = [type(model).__name__]
+    texts["config.json"] = config.to_json_string(use_diff=False).encode()
+    texts["chat_template.jinja"] = str(room.bench.tokenizer.chat_template).encode()
+    text = room.bench.card.rpartition("---\n\n")[2]
+    texts["README.md"] = f"---\nlibrary_name: transformers\n---\n\n{text}- compressed as {way}\n".encode()
+    seen: dict[int, str] = {}
+    weights = {}
+    for name, each in sorted(model.named_parameters(remove_duplicate=False)):
+        if seen.setdefault(each.data_ptr(), name) == name:
+            weights[name] = each.data
+    context = context_of(room.spec.output.context, kept_name(way).removesuffix(".sealed"))
+    path = room.out / kept_name(way)
+    try:
+        with atomic_output(path) as sink, seal_writer(sink, room.keys.output_key, context) as writer:
+            forms = {name: (each.shape, each.dtype) for name, each in weights.items()}
+            for chunk in tar_of(texts, forms, weights.__getitem__):
+                writer.write(chunk)
+    except OSError as fault:
+        raise TrainerError("output.unusable", f"{path}: {fault.strerror}", "free space, then again") from None
+    with path.open("rb") as sealed:
+        digest = hashlib.file_digest(sealed, "sha256").hexdigest()
+    return Written(f"sha256:{digest}", writer.commitment.hex(), path.stat().st_size)

@@ -1,0 +1,178 @@
+"""A base model looked at closely before it is admitted: folder, architecture, tokenizer, template; no weight is loaded.
+
+Guarantees: the folder was judged first (``trainers.model_folder``); the class is a causal one of transformers, and the
+weights' shapes are those its configuration asks for; special tokens exist and are in range; the vocabulary fits the
+embedding; a conversation, rendered and cut into tokens, comes back as it was, with no beginning or end doubled. All
+that is wrong is said at once. Does not: judge what the model answers.
+
+Example:
+    >>> inspect(Path("models/base")).architecture
+    'LlamaForCausalLM'
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.base_model import causal_class, load_tokenizer
+from trainers.encoding import PLAIN_TEMPLATE, segments
+from trainers.errors import TrainerError
+from trainers.model_folder import ModelFolder, check_folder
+from trainers.shards import Message
+
+_TALK = (
+    Message("user", "How much is 12 + 7? Größe, naïve, 東京, ½."),
+    Message("assistant", "It is 19."),
+)
+_NAMED = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found; ``licence`` is what the model's own card says of itself, '' for nothing usable."""
+
+    folder: ModelFolder
+    context_length: int
+    vocabulary: int
+    embedding_rows: int
+    has_template: bool
+    licence: str
+    bytes: int
+
+    @property
+    def architecture(self) -> str:
+        """The class of transformers."""
+        return self.folder.architecture
+
+
+def inspect(path: Path, digest: str | None = None) -> Inspection:
+    """Looks at a folder.
+
+    Raises:
+        TrainerError: as ``check_folder``; ``model.unknown``; ``model.broken``, ``model.tokenizer``, ``model.template``
+            with everything that is wrong.
+    """
+    folder = check_folder(path, digest)
+    causal_class(folder)
+    shapes = shapes_in(path)
+    rows = _check_shapes(folder, shapes)
+    tokenizer = load_tokenizer(folder)
+    problems = token_problems(tokenizer, folder.config, _json(path / "generation_config.json"), rows)
+    if problems:
+        raise TrainerError(
+            "model.tokenizer", f"{path}: " + "; ".join(problems), "use the tokenizer that the model was released with"
+        )
+    _check_template(path, tokenizer)
+    return Inspection(
+        folder=folder,
+        context_length=int(folder.config.get("max_position_embeddings", 0)),
+        vocabulary=len(tokenizer),
+        embedding_rows=rows,
+        has_template=tokenizer.chat_template != PLAIN_TEMPLATE,
+        licence=licence_of(path),
+        bytes=sum(each.stat().st_size for each in path.iterdir() if each.is_file()),
+    )
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor of a judged folder, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for each in sorted(path.glob("*.safetensors")):
+        with each.open("rb") as source:
+            header = json.loads(source.read(struct.unpack("<Q", source.read(8))[0]))
+        header.pop("__metadata__", None)
+        shapes |= {name: tuple(entry["shape"]) for name, entry in header.items()}
+    return shapes
+
+
+def _check_shapes(folder: ModelFolder, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Rows of the embedding, after the shapes were held against the configuration's own."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 - a configuration of unknown origin may raise anything
+        raise TrainerError(
+            "model.broken",
+            f"{folder.path}: no model can be made by config.json ({type(fault).__name__})",
+            "check the download; config.json must be that of the release",
+        ) from None
+    wanted = {name: tuple(each.shape) for name, each in model.named_parameters()}
+    other = sorted(name for name in wanted.keys() & shapes.keys() if wanted[name] != shapes[name])
+    if other or not wanted.keys() & shapes.keys():
+        named = f"{len(other)} weights have another shape, first {other[0][:80]}" if other else "no weight has its name"
+        raise TrainerError(
+            "model.broken", f"{folder.path}: by config.json {named}", "config.json and the weights must be of one model"
+        )
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def token_problems(tokenizer: Any, config: dict[str, Any], generation: dict[str, Any], rows: int) -> list[str]:
+    """What is wrong with a tokenizer beside a model whose embedding has ``rows`` rows."""
+    problems = []
+    if len(tokenizer) > rows:
+        problems.append(f"{len(tokenizer)} tokens, but the embedding has {rows} rows")
+    words = tokenizer.get_vocab()
+    for word in tokenizer.all_special_tokens:
+        if word not in words or not 0 <= words[word] < rows:
+            problems.append(f"the special token {word[:40]!r} does not exist or has no row")
+    for where, settings in (("config.json", config), ("generation_config.json", generation)):
+        for name in _NAMED:
+            value = settings.get(name)
+            for token in value if isinstance(value, list) else [value]:
+                if token is not None and not (isinstance(token, int) and 0 <= token < rows):
+                    problems.append(f"{where}: {name} is no token of this model")
+    ends = generation.get("eos_token_id", config.get("eos_token_id"))
+    if ends is not None and tokenizer.eos_token_id not in (ends if isinstance(ends, list) else [ends]):
+        problems.append("the tokenizer's end of text is none that the model stops at")
+    return problems
+
+
+def _check_template(path: Path, tokenizer: Any) -> None:
+    """A talk through the template and back.
+
+    Raises:
+        TrainerError: ``model.template``.
+    """
+    pieces = segments(tokenizer, _TALK)
+    text = "".join(piece for piece, _ in pieces)
+    tokens = [token for piece, _ in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    said = tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    problems = []
+    if said.replace(" ", "") != text.replace(" ", ""):
+        problems.append("a conversation does not come back from its tokens as it was")
+    if any(message.content not in text for message in _TALK):
+        problems.append("the template leaves parts of a message out")
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if begin is not None and tokens[:2] == [begin, begin]:
+        problems.append("the beginning of text is doubled")
+    if any(pair == (end, end) for pair in itertools.pairwise(tokens)):
+        problems.append("the end of text is doubled")
+    if problems:
+        raise TrainerError("model.template", f"{path}: " + "; ".join(problems), "use the template of the release")
+
+
+def licence_of(path: Path) -> str:
+    """The licence in the card's front matter, where it is one short word. Source: the hub's model card format."""
+    card = path / "README.md"
+    if not card.is_file():
+        return ""
+    text = card.read_bytes()[: 1 << 16].decode(errors="replace")
+    found = re.match(r"---\n(?:.*\n)*?licen[sc]e:\s*[\"']?([A-Za-z0-9.+-]{1,40})[\"']?\s*\n", text)
+    return found.group(1) if found else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A judged JSON object, or nothing where there is no file."""
+    return dict(json.loads(path.read_bytes())) if path.is_file() else {}
