@@ -24,6 +24,11 @@ STEWARD_SECRETS = STEWARD_HOME / "secrets"
 STEWARD_OBJECTS = STEWARD_HOME / "objects"
 STEWARD_MODELS = STEWARD_HOME / "models"
 STEWARD_RUNS = STEWARD_HOME / "runs"
+# Where an operator lays base models that may be imported; nothing else of the disk can be named in a request.
+STEWARD_INTAKE = environment.folder("STEWARD_INTAKE", STEWARD_HOME / "intake")
+# The address of a model hub, e.g. https://huggingface.co. Empty: no hub is ever asked.
+STEWARD_HUB = environment.text("STEWARD_HUB")
+STEWARD_MODEL_GIB = environment.whole_number("STEWARD_MODEL_GIB", default=64, minimum=1, maximum=4096)
 # A file, never a variable: an environment is readable to every process of the same user.
 STEWARD_PASSPHRASE_FILE = environment.file("STEWARD_PASSPHRASE_FILE", STEWARD_SECRETS / "passphrase")
 # The name under which the ledger signs; it is part of every checkpoint and must never change once entries exist.

@@ -22,7 +22,7 @@ from steward.datasets.models import SampleItem
 from steward.profiles import actions as profiles
 from steward.profiles.models import ListKind
 from steward.releases import actions as releases
-from steward.releases.models import Audience
+from steward.releases.models import Audience, Export
 from steward.runs import actions as runs
 from tests.steward.house import SYSTEM, House, visits
 from tests.steward.releases.conftest import _evaluated, _trained
@@ -82,6 +82,9 @@ class Rooms:
             "held": held.pk,
             "model": model.pk,
             "release": release.pk,
+            "export": Export.objects.create(
+                workspace=self.house.workspace, release=release, form="merged", state="failed"
+            ).pk,
             "redaction": waiting.redaction.pk,
             "ordinal": 1,
             "form": "tensorboard",

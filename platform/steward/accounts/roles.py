@@ -45,6 +45,7 @@ class Permission(StrEnum):
     MANAGE_POLICY = "policy.manage"
     MANAGE_WORKSPACE = "workspace.manage"
     REGISTER_MODEL = "base_models.register"
+    EXPORT_MODEL = "models.export"
 
 
 _P = Permission
@@ -81,6 +82,8 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             _P.RAISE_PRIORITY,
             _P.MANAGE_DEVICES,
             _P.CHAT,
+            _P.REGISTER_MODEL,
+            _P.EXPORT_MODEL,
         }
     ),
     Role.AUDITOR: frozenset({_P.VIEW_WORKSPACE, _P.VIEW_LEDGER, _P.EXPORT_EVIDENCE}),

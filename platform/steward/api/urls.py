@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from steward.api import (
     comparison,
+    conversions,
     curves,
     datasets,
     devices,
@@ -74,6 +75,11 @@ urlpatterns = [
     path("models", model_versions.Models.as_view()),
     path("models/<uuid:model_id>", model_versions.ModelDetail.as_view()),
     path("models/<uuid:model_id>/evaluations", model_versions.ModelEvaluations.as_view()),
+    path("models/<uuid:model_id>/compressions", conversions.ModelCompressions.as_view()),
+    path("base-models/imports", conversions.ModelImports.as_view()),
+    path("releases/<uuid:release_id>/exports", conversions.ReleaseExports.as_view()),
+    path("exports/<uuid:export_id>", conversions.ExportDetail.as_view()),
+    path("exports/<uuid:export_id>/content", conversions.ExportContent.as_view()),
     path("releases", releases.Releases.as_view()),
     path("releases/<uuid:release_id>", releases.ReleaseDetail.as_view()),
     path("releases/<uuid:release_id>/approve", releases.ReleaseApproval.as_view()),

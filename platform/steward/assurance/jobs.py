@@ -13,3 +13,11 @@ def run_evaluation(evaluation_id: str) -> None:
 
     with holding(evaluation_id):
         evaluating.evaluate(evaluation_id)
+
+
+@app.task(name="assurance.run_compression", queue="training", retry=RECONNECT)
+def run_compression(compression_id: str) -> None:
+    """Measures what each way of compressing makes of a model."""
+    from steward.assurance import compressing
+
+    compressing.compress(compression_id)

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from steward.accounts.models import Workspace
+from steward.audit.actor import Actor
 from steward.runs.models import ModelVersion
 from steward.vault.models import DataKey, SealedObject
 
@@ -54,6 +55,46 @@ class Evaluation(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+
+
+class CompressionQuerySet(models.QuerySet["Compression"]):
+    def visible_to(self, actor: Actor) -> "CompressionQuerySet":
+        """Compressions of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class Compression(models.Model):
+    """The tuned model made smaller in several ways, with the figures of each. Nothing is kept but the figures."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    model_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="compressions")
+    state = models.CharField(max_length=8, choices=EvaluationState.choices, default=EvaluationState.RUNNING)
+    metric = models.CharField(max_length=40)
+    ways = models.JSONField(help_text="Names of the ways, as the trainer knows them.")
+    rows = models.JSONField(default=list, help_text="Figures of the tuned model, then of each way.")
+    digest = models.CharField(max_length=71, blank=True, help_text="Of the trainer's report.")
+    failure = models.CharField(max_length=600, blank=True)
+    shard_key = models.ForeignKey(
+        DataKey,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="Of what the trainer reads; destroyed.",
+    )
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = CompressionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model_version"], condition=models.Q(state="running"), name="compression_one_at_a_time"
+            )
+        ]
 
 
 class GateState(models.TextChoices):

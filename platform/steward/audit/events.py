@@ -28,6 +28,9 @@ class Event(StrEnum):
     MEMBERSHIP_GRANTED = "membership.granted"
     MEMBERSHIP_REVOKED = "membership.revoked"
     BASE_MODEL_REGISTERED = "base_model.registered"
+    BASE_MODEL_IMPORT_REQUESTED = "base_model.import_requested"
+    BASE_MODEL_IMPORTED = "base_model.imported"
+    BASE_MODEL_IMPORT_FAILED = "base_model.import_failed"
     PROFILE_PROPOSED = "profile.proposed"
     PROFILE_APPROVED = "profile.approved"
     PROFILE_REJECTED = "profile.rejected"
@@ -71,6 +74,9 @@ class Event(StrEnum):
     EVALUATION_FINISHED = "evaluation.finished"
     EVALUATION_FAILED = "evaluation.failed"
     GATES_RUN = "gates.run"
+    COMPRESSION_REQUESTED = "compression.requested"
+    COMPRESSION_FINISHED = "compression.finished"
+    COMPRESSION_FAILED = "compression.failed"
     CHAT_OPENED = "chat.opened"
     RELEASE_REQUESTED = "release.requested"
     RELEASE_APPROVED = "release.approved"
@@ -79,6 +85,11 @@ class Event(StrEnum):
     EVIDENCE_STORED = "evidence.stored"
     EVIDENCE_FAILED = "evidence.failed"
     EVIDENCE_EXPORTED = "evidence.exported"
+    EXPORT_REQUESTED = "export.requested"
+    EXPORT_FINISHED = "export.finished"
+    EXPORT_WITHDRAWN = "export.withdrawn"
+    EXPORT_FAILED = "export.failed"
+    EXPORT_HANDED_OUT = "export.handed_out"
     LEDGER_EXPORTED = "ledger.exported"
 
 
@@ -99,6 +110,9 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.MEMBERSHIP_GRANTED: ("role", "member"),
         Event.MEMBERSHIP_REVOKED: ("role", "member"),
         Event.BASE_MODEL_REGISTERED: ("licence", "bytes"),
+        Event.BASE_MODEL_IMPORT_REQUESTED: ("kind",),
+        Event.BASE_MODEL_IMPORTED: ("kind", "source", "licence", "bytes"),
+        Event.BASE_MODEL_IMPORT_FAILED: ("code",),
         Event.PROFILE_PROPOSED: ("number", "settings"),
         Event.PROFILE_APPROVED: ("number",),
         Event.PROFILE_REJECTED: ("number",),
@@ -142,6 +156,9 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.EVALUATION_FINISHED: ("records", "metric", "base_ppm", "tuned_ppm", "gain_low_ppm"),
         Event.EVALUATION_FAILED: ("code",),
         Event.GATES_RUN: ("passed", "failed"),
+        Event.COMPRESSION_REQUESTED: ("ways",),
+        Event.COMPRESSION_FINISHED: ("ways",),
+        Event.COMPRESSION_FAILED: ("code",),
         Event.CHAT_OPENED: (),
         Event.RELEASE_REQUESTED: ("audience", "adapter"),
         Event.RELEASE_APPROVED: ("audience", "adapter", "requester"),
@@ -150,6 +167,11 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.EVIDENCE_STORED: ("tree_size",),
         Event.EVIDENCE_FAILED: ("code",),
         Event.EVIDENCE_EXPORTED: (),
+        Event.EXPORT_REQUESTED: ("form", "adapter"),
+        Event.EXPORT_FINISHED: ("form", "bytes", "positions", "agreement_ppm", "divergence_ppm"),
+        Event.EXPORT_WITHDRAWN: ("form", "positions", "agreement_ppm", "divergence_ppm"),
+        Event.EXPORT_FAILED: ("form", "code"),
+        Event.EXPORT_HANDED_OUT: ("form", "audience"),
         Event.LEDGER_EXPORTED: ("tree_size",),
     }.items()
 }

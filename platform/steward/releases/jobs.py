@@ -17,3 +17,11 @@ def build_evidence(release_id: str) -> None:
     except Exception as error:
         bundles.note_failure(release_id, type(error).__name__)
         raise
+
+
+@app.task(name="releases.make_export", queue="training", retry=RECONNECT)
+def make_export(export_id: str) -> None:
+    """Makes and proves an export of a released model."""
+    from steward.releases import exports
+
+    exports.make_export(export_id)

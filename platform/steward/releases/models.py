@@ -8,6 +8,7 @@ from django.db import models
 from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
 from steward.runs.models import ModelVersion
+from steward.vault.models import DataKey, SealedObject
 
 
 class Audience(models.TextChoices):
@@ -89,3 +90,68 @@ class EvidenceBundle(models.Model):
     size_bytes = models.BigIntegerField()
     tree_size = models.BigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+
+
+class ExportForm(models.TextChoices):
+    """What a released model may leave the house as; the values are the trainer's."""
+
+    ADAPTER = "adapter", "Adapter (peft)"
+    MERGED = "merged", "Merged model (safetensors)"
+    F16 = "gguf-f16", "GGUF F16"
+    Q8_0 = "gguf-q8_0", "GGUF Q8_0"
+    Q6_K = "gguf-q6_k", "GGUF Q6_K"
+    Q5_K_M = "gguf-q5_k_m", "GGUF Q5_K_M"
+    Q4_K_M = "gguf-q4_k_m", "GGUF Q4_K_M"
+
+
+class ExportState(models.TextChoices):
+    RUNNING = "running", "Being made"
+    READY = "ready", "Ready"
+    WITHDRAWN = "withdrawn", "Withdrawn"
+    FAILED = "failed", "Failed"
+
+
+class ExportQuerySet(models.QuerySet["Export"]):
+    def visible_to(self, actor: Actor) -> "ExportQuerySet":
+        """Exports of the actor's workspaces."""
+        return self.filter(workspace__in=Workspace.objects.visible_to(actor))
+
+
+class Export(models.Model):
+    """A released model in one form, sealed, with the proof that it answers as the trained one. Withdrawn where not."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="exports")
+    form = models.CharField(max_length=12, choices=ExportForm.choices)
+    state = models.CharField(max_length=9, choices=ExportState.choices, default=ExportState.RUNNING)
+    sealed = models.ForeignKey(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
+    digest = models.CharField(max_length=71, blank=True, help_text="Of the content.")
+    size_bytes = models.BigIntegerField(default=0)
+    figures = models.JSONField(default=dict, help_text="How it answers beside the trained model, and the limits.")
+    failure = models.CharField(max_length=600, blank=True)
+    shard_key = models.ForeignKey(
+        DataKey,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="Of what the trainer reads; destroyed.",
+    )
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = ExportQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["release", "form"],
+                condition=models.Q(state__in=["running", "ready"]),
+                name="export_once_per_form",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_form_display()} of {self.release}"

@@ -3,8 +3,10 @@
 from django.urls import URLPattern, URLResolver, include, path
 
 from steward.web.views import (
+    base_models,
     chatting,
     comparing,
+    conversions,
     datasets,
     fine_tunes,
     hard_records,
@@ -67,6 +69,11 @@ _workspace: list[URLPattern | URLResolver] = [
     path("models/<uuid:pk>/release/", model_versions.ask_for_release, name="ask_for_release"),
     path("models/<uuid:pk>/chat/", chatting.start_chat, name="start_chat"),
     path("models/<uuid:pk>/chat/answer/", chatting.answer, name="answer"),
+    path("models/<uuid:pk>/compress/", conversions.compress, name="compress"),
+    path("releases/<uuid:pk>/export/", conversions.ask_for_export, name="ask_for_export"),
+    path("exports/<uuid:pk>/content/", conversions.download_export, name="download_export"),
+    path("base-models/", base_models.base_model_list, name="base_models"),
+    path("base-models/import/", base_models.import_model, name="import_model"),
     path("releases/<uuid:pk>/decision/", model_versions.decide_release, name="decide_release"),
     path("releases/<uuid:pk>/evidence/", model_versions.download_evidence, name="evidence"),
     path("ledger/", ledger.ledger, name="ledger"),

@@ -69,6 +69,11 @@ CALLS = [
     Call("GET", "releases"),
     Call("GET", "releases/{release}"),
     Call("GET", "releases/{release}/evidence", P.EXPORT_EVIDENCE, 409),
+    Call("GET", "releases/{release}/exports"),
+    Call("GET", "exports/{export}"),
+    Call("GET", "exports/{export}/content", P.EXPORT_MODEL, 409),
+    Call("GET", "models/{model}/compressions"),
+    Call("GET", "base-models/imports"),
     Call("GET", "ledger/entries/{entry}", P.VIEW_LEDGER, refused=404),
     Call("GET", "ledger/checkpoint"),
     Call("GET", "ledger/key"),
@@ -148,6 +153,16 @@ CALLS = [
         201,
         body={"model_version": "{model}", "audience": "external", "purpose": "Coding"},
     ),
+    Call("POST", "models/{model}/compressions", P.EVALUATE_MODEL, 202, body={"ways": ["int8", "wanda-2:4"]}),
+    Call(
+        "POST",
+        "base-models/imports",
+        P.REGISTER_MODEL,
+        409,
+        body={"workspace": "{workspace}", "name": "new", "licence": "MIT", "location": "not-there.gguf"},
+    ),
+    # In these rooms the release waits for its decision.
+    Call("POST", "releases/{release}/exports", P.EXPORT_MODEL, 409, body={"form": "merged"}),
     Call("POST", "releases/{release}/approve", P.APPROVE_RELEASE),
     Call("POST", "releases/{release}/refuse", P.APPROVE_RELEASE, body={"reason": "no"}),
 ]

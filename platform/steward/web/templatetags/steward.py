@@ -47,6 +47,8 @@ TONES = {
     "released": "good",
     "withheld": "bad",
     "waits": "warn",
+    "ready": "good",
+    "withdrawn": "bad",
 }
 ROOMS = (
     ("board", "Board", "b", Permission.VIEW_WORKSPACE),
@@ -78,6 +80,12 @@ def number(value: float | int | None) -> str:
 def figure(value: float | None, digits: int = 3) -> str:
     """A measured value with a fixed number of digits behind the point."""
     return DASH if _is_absent(value) else f"{value:,.{digits}f}"
+
+
+@register.filter
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share of one as per cent: 0.988 → 98.8 %."""
+    return DASH if _is_absent(value) else f"{100 * value:.{digits}f} %"
 
 
 @register.filter

@@ -13,13 +13,23 @@ from domains.metrics import METRICS
 from domains.packs import load_pack
 from steward.accounts.roles import Permission
 from steward.assurance.actions import request_evaluation
-from steward.assurance.models import Evaluation, EvaluationState, GateResult
+from steward.assurance.compression_actions import WAYS
+from steward.assurance.models import Compression, Evaluation, EvaluationState, GateResult
 from steward.assurance.reading import samples
 from steward.datasets.reading import RecordReader
 from steward.releases import actions as releases
-from steward.releases.models import Audience, EvidenceBundle, Release, ReleaseState
+from steward.releases.models import (
+    Audience,
+    EvidenceBundle,
+    Export,
+    ExportForm,
+    ExportState,
+    Release,
+    ReleaseState,
+)
 from steward.runs.models import ModelVersion
 from steward.runs.shards import messages_of, workflow_for
+from steward.web.compressions import CompressionChart
 from steward.web.intervals import IntervalChart
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
 
@@ -90,7 +100,32 @@ def model_version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "is_live": _is_live(evaluation, gates),
         "system_message": load_pack(request.workspace.domain).workflow(found.fine_tune.workflow).mapping.system,
     }
+    context |= _conversions(found)
     return render(request, "web/model_version.html", context)
+
+
+def _conversions(found: ModelVersion) -> dict[str, Any]:
+    """The newest comparison of compressed models, and the exports of each release."""
+    compression = Compression.objects.filter(model_version=found).order_by("-created_at").first()
+    exports = list(Export.objects.filter(release__model_version=found))
+    standing = (ExportState.RUNNING, ExportState.READY)
+    return {
+        "compression": compression,
+        "compression_chart": CompressionChart.of(compression.rows) if compression else None,
+        "ways": WAYS,
+        "exports": exports,
+        "is_exporting": any(each.state == ExportState.RUNNING for each in exports),
+        "open_forms": {
+            release.pk: [
+                (value, label)
+                for value, label in ExportForm.choices
+                if not any(
+                    each.release_id == release.pk and each.form == value and each.state in standing for each in exports
+                )
+            ]
+            for release in Release.objects.filter(model_version=found, state=ReleaseState.APPROVED)
+        },
+    }
 
 
 def _is_live(evaluation: Evaluation | None, gates: list[GateResult]) -> bool:

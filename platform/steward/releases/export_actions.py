@@ -1,0 +1,137 @@
+"""Exports of released models: asked for by an officer, proven by a job, handed out with an entry before and after."""
+
+from django.utils import timezone
+
+from steward.accounts.permissions import require
+from steward.accounts.roles import Permission
+from steward.audit.actor import Actor, Refused
+from steward.audit.events import Event
+from steward.audit.recording import audited, record
+from steward.releases.models import Export, ExportForm, ExportState, Release, ReleaseState
+from steward.runs.jobs import TRAINING_SLOT
+from steward.vault.models import SealedObject
+from steward.vault.objects import plaintext_digest
+from trainers.events import ExportFinished, ExportMeasured
+
+
+@audited(Event.EXPORT_REQUESTED)
+def request_export(*, actor: Actor, release: Release, form: str) -> Export:
+    """Asks for a released model in one form. The adapter is there at once; other forms are made and proven by a job.
+
+    Raises:
+        Denied: no compliance officer.
+        Refused: not released, an unknown form, made already or being made, or the adapter changed.
+    """
+    from steward.releases.jobs import make_export
+
+    require(actor, Permission.EXPORT_MODEL, release.workspace, release)
+    rows = Release.objects.select_for_update(of=("self",)).select_related("workspace", "model_version__adapter__key")
+    locked = rows.get(pk=release.pk)
+    if locked.state != ReleaseState.APPROVED:
+        raise Refused("Only a released model is exported.", code="not_released", subject=locked)
+    if form not in ExportForm.values:
+        raise Refused(f"Export as one of {', '.join(ExportForm.values)}.", code="form_unknown", subject=locked)
+    standing = Export.objects.filter(release=locked, form=form, state__in=[ExportState.RUNNING, ExportState.READY])
+    if standing.exists():
+        raise Refused("This form is there already, or being made.", code="already_there", subject=locked)
+    export = Export(workspace=locked.workspace, release=locked, form=form, requested_by_id=actor.user_id)
+    if form == ExportForm.ADAPTER:
+        _take_adapter(export, locked)
+    export.save(force_insert=True)
+    record(export, form=_word(form), adapter=locked.adapter_digest)
+    if export.state == ExportState.RUNNING:
+        make_export.configure(lock=TRAINING_SLOT).defer(export_id=str(export.pk))
+    return export
+
+
+def _take_adapter(export: Export, release: Release) -> None:
+    """The adapter needs no proof: it is what was judged, if its digest still is."""
+    adapter = release.model_version.adapter
+    if plaintext_digest(adapter) != release.adapter_digest:
+        raise Refused("The adapter is not the one that was released.", code="digest_changed", subject=release)
+    export.sealed, export.digest, export.size_bytes = adapter, release.adapter_digest, adapter.plain_bytes
+    export.state, export.finished_at = ExportState.READY, timezone.now()
+
+
+def _word(form: str) -> str:
+    return form.replace("-", "_")
+
+
+def _ppm(value: float) -> int:
+    return round(1e6 * value)
+
+
+def _figures(measured: ExportMeasured) -> dict[str, float | int | str | None]:
+    names = (
+        "reader", "positions", "agreement", "divergence", "loss_difference", "metric", "scored", "trained_score",
+        "exported_score", "least_agreement", "most_divergence", "most_loss_difference", "most_score_loss",
+    )  # fmt: skip
+    values = {name: getattr(measured, name) for name in names}
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+@audited(Event.EXPORT_FINISHED)
+def finish_export(
+    *, actor: Actor, export: Export, measured: ExportMeasured, finished: ExportFinished, sealed: SealedObject
+) -> Export:
+    """Offers an export that was proven.
+
+    Args:
+        sealed: the object, not yet saved.
+
+    Raises:
+        Refused: it is over already.
+    """
+    locked = Export.objects.select_for_update().get(pk=export.pk)
+    if locked.state != ExportState.RUNNING:
+        raise Refused("This export is over.", code="wrong_state", subject=locked)
+    sealed.save(force_insert=True)
+    locked.sealed = sealed
+    locked.digest, locked.size_bytes = finished.digest, sealed.plain_bytes
+    locked.figures = _figures(measured)
+    locked.state, locked.finished_at = ExportState.READY, timezone.now()
+    locked.save()
+    record(
+        locked,
+        after=finished.digest,
+        form=_word(locked.form),
+        bytes=locked.size_bytes,
+        positions=measured.positions,
+        agreement_ppm=_ppm(measured.agreement),
+        divergence_ppm=_ppm(measured.divergence),
+    )
+    return locked
+
+
+@audited(Event.EXPORT_WITHDRAWN)
+def withdraw_export(*, actor: Actor, export: Export, measured: ExportMeasured, message: str) -> Export:
+    """Takes the offer of a form back that does not answer as the trained model; the figures stay."""
+    locked = Export.objects.select_for_update().get(pk=export.pk)
+    locked.state, locked.finished_at = ExportState.WITHDRAWN, timezone.now()
+    locked.figures, locked.failure = _figures(measured), message[:600]
+    locked.save()
+    record(
+        locked,
+        form=_word(locked.form),
+        positions=measured.positions,
+        agreement_ppm=_ppm(measured.agreement),
+        divergence_ppm=_ppm(measured.divergence),
+    )
+    return locked
+
+
+@audited(Event.EXPORT_FAILED)
+def fail_export(*, actor: Actor, export: Export, code: str, message: str) -> Export:
+    """Notes that an export could not be made."""
+    locked = Export.objects.select_for_update().get(pk=export.pk)
+    locked.state, locked.finished_at = ExportState.FAILED, timezone.now()
+    locked.failure = message[:600]
+    locked.save()
+    record(locked, form=_word(locked.form), code=code.replace(" ", "_")[:60])
+    return locked
+
+
+@audited(Event.EXPORT_HANDED_OUT)
+def record_handing_out(*, actor: Actor, export: Export, package: str) -> None:
+    """The outcome of `exports.hand_out`: what was handed out, by the digest of its files."""
+    record(export, after=package, form=_word(export.form), audience=export.release.audience)

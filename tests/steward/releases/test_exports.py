@@ -1,0 +1,192 @@
+"""A released model leaves the house in a form that was proven, with card and signature, recorded before and after."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from steward.audit.actor import Actor, Denied, Refused
+from steward.audit.models import LedgerEntry, OutboxEntry
+from steward.audit.sealer import seal_once
+from steward.releases import exports
+from steward.releases.export_actions import request_export
+from steward.releases.models import Export, ExportState, Release
+from trainers.events import ExportFinished, ExportMeasured, RunFailed
+
+
+def officer(release: Any) -> Actor:
+    return Actor.of(release.decided_by)
+
+
+def measured(**changes: Any) -> ExportMeasured:
+    facts: dict[str, Any] = {
+        "run": "r", "format": "gguf-q8_0", "reader": "llama.cpp", "positions": 400, "agreement": 0.99,
+        "divergence": 0.001, "loss_difference": 0.002, "metric": "label_match", "scored": 32, "trained_score": 0.5,
+        "exported_score": 0.5, "least_agreement": 0.97, "most_divergence": 0.02, "most_loss_difference": 0.05,
+        "most_score_loss": 0.05, "offered": True,
+    }  # fmt: skip
+    return ExportMeasured(**facts | changes)
+
+
+CONTENT = b"GGUF" + bytes(5000)
+
+
+@pytest.fixture
+def trainer(release: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A trainer that seals a made-up file, or says that it does not answer alike; the real one is tested elsewhere."""
+    from compliance.vault import ObjectContext, seal_writer
+    from steward.runs.specs import output_context, run_folder
+    from steward.vault.keys import open_key
+
+    asked: list[list[str]] = []
+    state = {"is_alike": True}
+
+    def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any) -> Any:
+        asked.append([command, *arguments])
+        assert json.loads(spec.read_text())["data"]["validation"]["commitment"]
+        if not state["is_alike"]:
+            heard(measured(agreement=0.5, offered=False))
+            return RunFailed("r", "export.parity", "the exported model agrees at 0.5", "ship the adapter")
+        fine_tune = model_version.fine_tune
+        context = ObjectContext(**{**output_context(fine_tune), "kind": "gguf-q8_0"})
+        path = run_folder(fine_tune) / "model-q8_0.gguf.sealed"
+        with path.open("wb") as sink, seal_writer(sink, open_key(model_version.adapter.key), context) as writer:
+            writer.write(CONTENT)
+        heard(measured())
+        return ExportFinished(
+            run="r", file=path.name, digest=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}",
+            sealed_digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
+            commitment=writer.commitment.hex(), bytes=path.stat().st_size, positions=400, agreement=0.99,
+            divergence=0.001,
+        )  # fmt: skip
+
+    monkeypatch.setattr(exports, "ask_trainer", ask)
+    state["asked"] = asked  # type: ignore[assignment]
+    return state
+
+
+def made(release: Any, form: str) -> Export:
+    asked = request_export(actor=officer(release), release=release, form=form)
+    return exports.make_export(str(asked.pk))
+
+
+def files_of(export: Export, actor: Actor) -> dict[str, bytes]:
+    whole = b"".join(exports.hand_out(actor=actor, export=exports.EXPORTS.get(pk=export.pk)))
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        return {info.name: tar.extractfile(info).read() for info in tar}  # type: ignore[union-attr]
+
+
+def actions_of(export: Export) -> list[tuple[str, str]]:
+    bodies = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
+    bodies += [json.loads(bytes(each.body)) for each in LedgerEntry.objects.all()]
+    ours = [body for body in bodies if body["object_id"] == str(export.pk)]
+    return sorted((body["action"], body["outcome"]) for body in ours)
+
+
+def test_a_proven_export_is_offered_with_its_figures_and_limits(release: Any, trainer: Any) -> None:
+    export = made(release, "gguf-q8_0")
+    assert export.state == ExportState.READY, export.failure
+    assert trainer["asked"][0][:3] == ["export", "--format", "gguf-q8_0"]
+    assert "--metric" in trainer["asked"][0]
+    assert (export.figures["agreement"], export.figures["least_agreement"]) == (0.99, 0.97)
+    assert export.size_bytes == len(CONTENT)
+    assert export.shard_key is not None
+    export.shard_key.refresh_from_db()
+    assert export.shard_key.wrapped is None  # what the trainer read is gone
+    with pytest.raises(Refused, match="there already"):
+        request_export(actor=officer(release), release=release, form="gguf-q8_0")
+
+
+def test_an_export_that_answers_otherwise_is_withdrawn_and_not_handed_out(release: Any, trainer: Any) -> None:
+    trainer["is_alike"] = False
+    export = made(release, "gguf-q8_0")
+    assert export.state == ExportState.WITHDRAWN
+    assert export.figures["agreement"] == 0.5
+    assert export.sealed is None
+    with pytest.raises(Refused, match="not ready"):
+        exports.hand_out(actor=officer(release), export=export)
+    assert ("export.withdrawn", "done") in actions_of(export)
+    trainer["is_alike"] = True
+    assert made(release, "gguf-q8_0").state == ExportState.READY  # may be tried again
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_handed_out_is_signed_and_recorded_before_and_after(release: Any, trainer: Any, tmp_path: Path) -> None:
+    from model_signing import verifying
+
+    export = made(release, "gguf-q8_0")
+    files = files_of(export, officer(release))
+    assert files["model.gguf"] == CONTENT
+    assert json.loads(files["parity.json"])["agreement"] == 0.99
+    while seal_once():
+        pass
+    assert [each for each in actions_of(export) if each[0] == "export.handed_out"] == [
+        ("export.handed_out", "done"),
+        ("export.handed_out", "intent"),
+    ]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.gguf").write_bytes(CONTENT)
+    (tmp_path / "model.sig").write_bytes(files["model.sig"])
+    (tmp_path / "key.pub").write_bytes(files["model-signing.pub"])
+    config = verifying.Config().use_elliptic_key_verifier(public_key=tmp_path / "key.pub")
+    config.verify(folder, tmp_path / "model.sig")
+    (folder / "model.gguf").write_bytes(CONTENT + b"x")
+    with pytest.raises(ValueError, match=r"[Mm]ismatch"):
+        config.verify(folder, tmp_path / "model.sig")
+
+
+def test_the_adapter_is_there_at_once_and_carries_its_card(release: Any) -> None:
+    export = request_export(actor=officer(release), release=release, form="adapter")
+    assert export.state == ExportState.READY
+    files = files_of(export, officer(release))
+    assert {"README.md", "adapter_model.safetensors", "model.sig", "parity.json"} <= set(files)
+
+
+def test_a_file_that_changed_is_not_handed_out(release: Any, trainer: Any) -> None:
+    export = made(release, "gguf-q8_0")
+    Export.objects.filter(pk=export.pk).update(digest=f"sha256:{'0' * 64}")
+    with pytest.raises(Refused, match="not the one that was proven"):
+        files_of(export, officer(release))
+
+
+def test_only_officers_export_and_only_what_is_released(release: Any) -> None:
+    with pytest.raises(Denied):
+        request_export(actor=Actor.of(release.requested_by), release=release, form="merged")
+    with pytest.raises(Refused) as caught:
+        request_export(actor=officer(release), release=release, form="pickle")
+    assert caught.value.code == "form_unknown"
+    Release.objects.filter(pk=release.pk).update(state="requested", decided_by=None)
+    with pytest.raises(Refused, match="released"):
+        request_export(actor=officer(release), release=release, form="merged")
+
+
+def test_the_page_offers_forms_shows_figures_and_hands_out(release: Any, trainer: Any) -> None:
+    person, address = signed_in(officer(release)), f"/w/{release.workspace.slug}/"
+    assert person.post(f"{address}releases/{release.pk}/export/", {"form": "gguf-q8_0"}).status_code == 302
+    export = Export.objects.get()
+    assert "Being made" in person.get(f"{address}models/{release.model_version_id}/").text
+    exports.make_export(str(export.pk))
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert "99.0 % of 400" in page
+    assert "at least 97.0 %" in page
+    answer = person.post(f"{address}exports/{export.pk}/content/")
+    assert answer["Content-Type"] == "application/x-tar"
+    assert CONTENT in b"".join(answer.streaming_content)  # type: ignore[attr-defined]
+    other = signed_in(Actor.of(release.requested_by))
+    assert other.post(f"{address}exports/{export.pk}/content/").status_code == 403
+    assert "Download with card" not in other.get(f"{address}models/{release.model_version_id}/").text
+
+
+def signed_in(actor: Actor) -> Client:
+    """A client that is signed in as the person behind an actor."""
+    from steward.accounts.models import User
+
+    client = Client()
+    client.force_login(User.objects.get(pk=actor.user_id), backend="django.contrib.auth.backends.ModelBackend")
+    return client
