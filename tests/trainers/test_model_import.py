@@ -1,28 +1,20 @@
-"""A base model comes in from a folder, an archive, a GGUF file or a hub; what could harm is refused, nothing stays."""
+"""A base model comes in from a folder or an archive; what could harm, or does not fit, is refused; nothing stays."""
 
-import http.server
 import io
 import json
-import os
 import pickle
 import shutil
 import struct
-import subprocess
-import sys
 import tarfile
-import threading
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from trainers import events, gguf_header, gguf_import, model_archive, model_import
+from trainers import events, model_archive
 from trainers.cli import main
 from trainers.errors import TrainerError
 from trainers.inspection import inspect, token_problems
 from trainers.model_folder import check_folder
-
-COMMIT = "a" * 39 + "1"
 
 
 @pytest.fixture
@@ -316,199 +308,3 @@ def test_a_vocabulary_larger_than_the_embedding_is_noticed(tiny_model):
     assert "but the embedding has 100 rows" in problems[0]
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|late|>"]})
     assert any("<|late|>" in said for said in token_problems(tokenizer, {}, {}, rows=len(tokenizer) - 1))
-
-
-# --- GGUF -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def gguf_file(bench, kit, tmp_path):
-    """A file that our own export made and llama.cpp read back."""
-
-    def make(kind, **changes):
-        bench.model = kit.make_model(tmp_path / kind, kind, **changes)
-        bench.spec(epochs=1)
-        assert bench.command("run")[0] == 0
-        code, said = bench.command("export", "--format", "gguf-f16", "--plain")
-        assert code == 0, said[-1]
-        return bench.out / "model-f16.gguf"
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes"), [("llama", {"tie_word_embeddings": False}), ("qwen2", {}), ("qwen3", {"head_dim": 128})]
-)
-def test_a_gguf_file_becomes_a_folder_that_answers_as_it_does(gguf_file, command, tmp_path, kind, changes):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    source = gguf_file(kind, **changes)
-    header = gguf_header.read_header(source)
-    assert header.facts["general.architecture"] == kind
-    code, said = command("import", source, "--to", tmp_path / "target")
-    assert code == 0, said
-    assert (said.kind, said.has_template) == ("file", True)
-    tokens = torch.arange(5, 60)[None]
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "target", dtype=torch.float32)(tokens).logits
-    theirs = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    torch.testing.assert_close(found, theirs(tokens).logits, rtol=0, atol=0.1)  # ours went through bf16
-    assert (found.argmax(-1) == theirs(tokens).logits.argmax(-1)).float().mean() > 0.9
-
-
-def gguf_bytes(facts=(), tensors=(), counts=None, tail=b"", version=3):
-    def text(value):
-        return struct.pack("<Q", len(value)) + value
-
-    made = b"GGUF" + struct.pack("<IQQ", version, *(counts or (len(tensors), len(facts))))
-    made += b"".join(text(name) + struct.pack("<I", kind) + value for name, kind, value in facts)
-    for name, sides, kind, offset in tensors:
-        made += text(name) + struct.pack(f"<I{len(sides)}Q", len(sides), *sides) + struct.pack("<IQ", kind, offset)
-    return made + bytes(-len(made) % 32) + tail
-
-
-@pytest.mark.parametrize(
-    ("content", "word"),
-    [
-        (b"GGML" + bytes(60), "not a GGUF"),
-        (gguf_bytes(version=99), "version"),
-        (gguf_bytes(counts=(1 << 60, 0)), "more tensors"),
-        (gguf_bytes(counts=(0, 1 << 60)), "more tensors"),
-        (gguf_bytes(facts=[(b"x" * 100, 8, struct.pack("<Q", 1 << 62))]), "length"),
-        (gguf_bytes(facts=[(b"a", 9, struct.pack("<IQ", 9, 1))]), "depth"),
-        (gguf_bytes(facts=[(b"a", 9, struct.pack("<IQ", 4, 1 << 40))]), "unreasonable"),
-        (gguf_bytes(facts=[(b"a", 77, b"")]), "unknown kind"),
-        (gguf_bytes(tensors=[(b"t", (8,), 0, 0)], tail=bytes(31)), "length do not agree"),
-        (gguf_bytes(tensors=[(b"t", (1 << 62, 4), 0, 0)], tail=bytes(32)), "length do not agree"),
-        (gguf_bytes(tensors=[(b"t", (8,), 0, 0), (b"u", (8,), 0, 0)], tail=bytes(64)), "overlap"),
-        (gguf_bytes(tensors=[(b"t", (8,), 999, 0)], tail=bytes(64)), "unknown type"),
-        (gguf_bytes(tensors=[(b"t", (8,) * 5, 0, 0)], tail=bytes(64)), "sides"),
-        (gguf_bytes(tensors=[(b"t", (33,), 8, 0)], tail=bytes(64)), "shape"),
-        (gguf_bytes(facts=[(b"general.alignment", 4, struct.pack("<I", 3))]), "alignment"),
-    ],
-)
-def test_gguf_headers_that_lie_are_refused(content, word, command, tmp_path):
-    (tmp_path / "x.gguf").write_bytes(content)
-    with pytest.raises(TrainerError) as caught:
-        gguf_header.read_header(tmp_path / "x.gguf")
-    assert caught.value.code == "model.gguf"
-    assert word in str(caught.value)
-    assert command("import", tmp_path / "x.gguf", "--to", tmp_path / "target")[0] == 2
-    assert nothing_left(tmp_path)
-
-
-def test_a_gguf_header_cut_anywhere_is_refused(tmp_path):
-    whole = gguf_bytes(
-        facts=[(b"a.b", 8, struct.pack("<Q", 3) + b"abc"), (b"c", 9, struct.pack("<IQII", 4, 2, 1, 2))],
-        tensors=[(b"t", (8, 2), 0, 0)],
-        tail=bytes(64),
-    )
-    (tmp_path / "x").write_bytes(whole)
-    assert gguf_header.read_header(tmp_path / "x").facts == {"a.b": "abc", "c": 2}
-    for length in range(len(whole)):
-        (tmp_path / "x").write_bytes(whole[:length])
-        with pytest.raises(TrainerError):
-            gguf_header.read_header(tmp_path / "x")
-
-
-def test_other_families_and_odd_tensors_are_refused(tmp_path):
-    family = (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama")
-    odd = [(b"blk.0.ssm_a.weight", (8,), 0, 0)]
-    (tmp_path / "x").write_bytes(gguf_bytes(facts=[family], tensors=odd, tail=bytes(32)))
-    with pytest.raises(TrainerError, match="no plain layer"):
-        gguf_import.check_source(tmp_path / "x")
-    (tmp_path / "x").write_bytes(gguf_bytes(facts=[(b"general.architecture", 8, struct.pack("<Q", 5) + b"mamba")]))
-    with pytest.raises(TrainerError, match="not converted"):
-        gguf_import.check_source(tmp_path / "x")
-
-
-# --- hub ------------------------------------------------------------------------------------------------------------
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The two addresses of a hub that a download uses: what a commit holds, and its files."""
-
-    folder: Path
-    asked: list[str]
-    sha = COMMIT
-
-    def do_GET(self, *, has_body=True):
-        self.asked.append(self.path)
-        if self.path.startswith("/api/models/"):
-            names = sorted(each.name for each in self.folder.iterdir())
-            files = [{"rfilename": name, "size": (self.folder / name).stat().st_size} for name in names]
-            return self._send(
-                json.dumps({"id": "o/m", "sha": self.sha, "siblings": files}).encode(), "application/json"
-            )
-        place = self.folder / self.path.rpartition("/")[2].partition("?")[0]
-        if not place.is_file():
-            self.send_error(404)
-            return None
-        return self._send(place.read_bytes(), "application/octet-stream", has_body=has_body)
-
-    def do_HEAD(self):
-        self.do_GET(has_body=False)
-
-    def _send(self, content, kind, *, has_body=True):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", '"e"')
-        self.send_header("X-Repo-Commit", self.sha)
-        self.end_headers()
-        if has_body:
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        """Quiet."""
-
-
-@pytest.fixture
-def hub(folder):
-    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        handler.address = f"http://127.0.0.1:{server.server_port}"
-        yield handler
-        server.shutdown()
-
-
-def downloaded(hub, tmp_path, *more, revision=COMMIT):
-    """A process of its own: whether a hub may be asked is decided when the library is loaded."""
-    command = [sys.executable, "-m", "trainers", "download", "o/m", "--revision", revision, "--to", tmp_path / "target"]
-    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "cache")}
-    done = subprocess.run([*map(str, command), *more], env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, events.decode(done.stdout.splitlines()[-1])
-
-
-def test_a_commit_of_a_hub_is_taken_without_its_pickles_and_code(hub, folder, tmp_path):
-    expected = check_folder(folder).digest
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap()))
-    (folder / "modeling_x.py").write_text("raise SystemExit")
-    code, said = downloaded(hub, tmp_path, "--allow-network")
-    assert code == 0, said
-    assert (said.digest, said.source_digest, said.kind) == (expected, f"git:{COMMIT}", "hub")
-    assert not [path for path in hub.asked if path.endswith((".bin", ".py"))]
-    assert check_folder(tmp_path / "target").digest == expected
-
-
-def test_a_hub_is_not_asked_unless_the_site_says_so(hub, tmp_path):
-    code, said = downloaded(hub, tmp_path)
-    assert (code, said.code, hub.asked) == (2, "network.forbidden", [])
-
-
-def test_a_branch_is_no_revision_and_another_commit_is_not_taken(hub, tmp_path, monkeypatch):
-    with pytest.raises(TrainerError) as caught:
-        model_import.download("o/m", "main", tmp_path / "target", "-", is_allowed=True)
-    assert caught.value.code == "hub.revision"
-    hub.sha = "b" * 40
-    code, said = downloaded(hub, tmp_path, "--allow-network")
-    assert (code, said.code) == (2, "hub.unusable")
-    assert nothing_left(tmp_path)
-
-
-def test_a_commit_with_pickles_only_is_refused(hub, folder, tmp_path):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    code, said = downloaded(hub, tmp_path, "--allow-network")
-    assert (code, said.code) == (2, "hub.unusable")
-    assert "no safetensors" in said.message
