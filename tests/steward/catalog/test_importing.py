@@ -55,7 +55,7 @@ def test_a_model_of_the_intake_folder_is_judged_copied_and_registered(house: Any
     assert entry["after"] == model.digest
     assert entry["facts"]["licence"] == "Apache-2.0"
     assert importing.import_model(str(done.pk)).finished_at == done.finished_at  # a second run changes nothing
-    with pytest.raises(Refused, match="taken"):
+    with pytest.raises(Refused, match="on its way"):
         ask(house)
 
 

@@ -115,7 +115,6 @@ def test_an_export_that_answers_otherwise_is_withdrawn_and_not_handed_out(releas
     assert made(release, "gguf-q8_0").state == ExportState.READY  # may be tried again
 
 
-@pytest.mark.django_db(transaction=True)
 def test_what_is_handed_out_is_signed_and_recorded_before_and_after(release: Any, trainer: Any, tmp_path: Path) -> None:
     from model_signing import verifying
 
