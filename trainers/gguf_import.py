@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def check_source(source: Path) -> GgufHeader:
         problem = "its rotary positions are scaled"
     elif strange := [each.name for each in header.tensors if _target(each.name) is None]:
         problem = f"{len(strange)} tensors have names of no plain layer"
-    elif "tokenizer.ggml.model" not in header.facts:
+    elif not isinstance(header.facts.get("tokenizer.ggml.tokens"), int):
         problem = "it carries no tokenizer"
     if problem:
         raise TrainerError("model.unknown", f"{source.name}: {problem}", "import the safetensors release of this model")
@@ -80,8 +81,10 @@ def convert(source: Path, folder: Path) -> None:
     from gguf import GGUFReader, dequantize
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    family = check_source(source).facts["general.architecture"]
-    AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name).save_pretrained(folder)
+    header = check_source(source)
+    family = header.facts["general.architecture"]
+    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    _without_additions(tokenizer, int(header.facts["tokenizer.ggml.tokens"])).save_pretrained(folder)
     config = AutoConfig.from_pretrained(str(source.parent), gguf_file=source.name)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -109,6 +112,22 @@ def convert(source: Path, folder: Path) -> None:
         ) from None
     model.tie_weights()
     model.save_pretrained(folder)
+
+
+def _without_additions(tokenizer: Any, size: int) -> Any:
+    """The tokenizer without the special tokens that transformers makes up where a file names none (``<unk>``, …)."""
+    if len(tokenizer) <= size:
+        return tokenizer
+    from tokenizers import Tokenizer
+
+    document = json.loads(tokenizer.backend_tokenizer.to_str())
+    gone = {each["content"] for each in document["added_tokens"] if each["id"] >= size}
+    document["added_tokens"] = [each for each in document["added_tokens"] if each["content"] not in gone]
+    named = {name: word for name, word in tokenizer.special_tokens_map.items() if word not in gone}
+    kept = {name: word for name, word in named.items() if isinstance(word, str)}
+    plain = type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(document)), **kept)
+    plain.chat_template = tokenizer.chat_template
+    return plain
 
 
 def _unpermuted(values: Any, heads: int) -> Any:

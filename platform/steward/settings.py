@@ -250,6 +250,7 @@ SPECTACULAR_SETTINGS = {
         "PrivilegeKind": "steward.datasets.models.PrivilegeKind",
         "ProfileName": "steward.api.parameters.PROFILES",
         "EntityType": "steward.api.parameters.TYPES",
+        "ImportKind": "steward.catalog.models.ImportKind",
     },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

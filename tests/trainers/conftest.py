@@ -28,10 +28,11 @@ def make_tokenizer(folder):
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    # One merge, of bytes that no text of ours holds: llama.cpp reads no tokenizer without any.
-    rare = (letters[-2], letters[-1])
-    vocabulary = {token: index for index, token in enumerate(["<|start|>", "<|end|>", *letters, "".join(rare)])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [rare]))
+    # Merges of bytes that no text of ours holds: llama.cpp reads no tokenizer without any, transformers none with one.
+    rare = [(letters[-4], letters[-3]), (letters[-2], letters[-1])]
+    words = ["<|start|>", "<|end|>", *letters, *("".join(pair) for pair in rare)]
+    vocabulary = {token: index for index, token in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, rare))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|start|>")
