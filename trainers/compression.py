@@ -230,12 +230,24 @@ def _heal(room: _Room, way: str, model: Any, masks: dict[str, Tensor]) -> None:
     """A few steps of the run's own loop with low-rank layers, which then go into the weights."""
     spec, steps = room.spec, room.task.heal_steps
     lora = spec.lora if spec.way in ("lora", "dora") else LoraSpec()
-    healing = dataclasses.replace(spec, way="lora", lora=lora, max_steps=steps, evaluate_every=steps, epochs=1000)
-    splits = [_learnt(room, shard) for shard in ("train", "validation")]
+    healing = dataclasses.replace(
+        spec,
+        way="lora",
+        lora=lora,
+        quantise=None,
+        epochs=1000,
+        max_steps=steps,
+        evaluate_every=steps,
+        patience=None,
+        best_by="loss",
+        average_decay=None,
+        keep_checkpoints=1,
+    )
+    train, held_out = (_learnt(room, shard) for shard in ("train", "validation"))
     adapter = lay_lora(model, lora, spec.seed)
     adapter.model.train(adapter.has_dropout)
     forward = choose_forward(adapter, spec.packing)
-    parts = Parts(adapter, forward, room.bench.device, choose_method(healing, adapter), *splits)
+    parts = Parts(adapter, forward, room.bench.device, choose_method(healing, adapter), train, held_out)
     torch.manual_seed(spec.seed)
     place = room.out / f".{kept_name(way)}.healing"
     place.mkdir(mode=0o700, exist_ok=True)

@@ -179,7 +179,7 @@ def test_the_page_offers_forms_shows_figures_and_hands_out(release: Any, trainer
     assert CONTENT in b"".join(answer.streaming_content)  # type: ignore[attr-defined]
     other = signed_in(Actor.of(release.requested_by))
     assert other.post(f"{address}exports/{export.pk}/content/").status_code == 403
-    assert "Download with card" not in other.get(f"{address}models/{release.model_version_id}/").text
+    assert "Download, signed" not in other.get(f"{address}models/{release.model_version_id}/").text
 
 
 def signed_in(actor: Actor) -> Client:
