@@ -37,6 +37,7 @@ class FineTuneShape(serializers.ModelSerializer[FineTune]):
             "dataset_version",
             "base_model",
             "workflow",
+            "cloned_from",
             "state",
             "priority",
             "step",

@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 
 from steward.api import (
+    clones,
     comparison,
     conversions,
     curves,
@@ -66,6 +67,7 @@ urlpatterns = [
     path("fine-tunes/<uuid:fine_tune_id>", fine_tunes.FineTuneDetail.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements", fine_tunes.FineTuneMeasurements.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements/<slug:form>", curves.MeasurementsFile.as_view()),
+    path("fine-tunes/<uuid:fine_tune_id>/clones", clones.FineTuneClones.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/curves", curves.FineTuneCurves.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/record-losses/<slug:part>", hard_records.FineTuneRecordLosses.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/events", fine_tunes.FineTuneEvents.as_view()),

@@ -1,6 +1,7 @@
 """Everything that changes fine-tunes, from the request to the model version."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, VersionState
 from steward.runs.dispatch import claim_devices, end_claim, refuse_hopeless, wanted_devices
 from steward.runs.models import FineTune, ModelVersion, Pool, Priority, RunState
-from steward.runs.recipes import merged_recipe
+from steward.runs.recipes import merged_recipe, with_changes
 from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.signals import model_version_made
@@ -39,6 +40,7 @@ def request_fine_tune(
     workflow: str = "",
     changes: dict[str, Any] | None = None,
     priority: int = Priority.NORMAL,
+    cloned_from: FineTune | None = None,
 ) -> FineTune:
     """Queues a fine-tune of an approved version, or holds it for a second person where the policy wants one.
 
@@ -46,6 +48,8 @@ def request_fine_tune(
         workflow: whose recipe, metric and gates apply; by default the dataset's own, else the domain's demo workflow.
         changes: values that replace those of the recipe, by their place in the training spec, e.g. {"epochs": 3}.
         priority: its place in the queue for devices; above normal takes a permission.
+        cloned_from: a run of the same workspace whose settings take the recipe's place, with `changes` on top; where
+            another workflow is chosen, that one's recipe counts. It trains from the start all the same.
 
     Raises:
         Refused: the version is not approved, the workflow is unknown, the recipe is not a valid spec, or the workspace
@@ -65,6 +69,8 @@ def request_fine_tune(
     if not name.strip():
         raise Refused("Give the fine-tune a name.", code="name_missing", subject=version)
     chosen = workflow or version.dataset.workflow or load_pack(workspace.domain).demo_workflow
+    if cloned_from is not None:
+        changes = _cloned_settings(cloned_from, version, chosen, changes or {})
     recipe = merged_recipe(workspace.domain, chosen, changes or {}, subject=version)
     pool = Pool(settings.STEWARD_LAUNCHER)
     refuse_hopeless(workspace, pool, wanted_devices(recipe), subject=version)
@@ -75,6 +81,7 @@ def request_fine_tune(
         dataset_version=version,
         base_model=base_model,
         workflow=chosen,
+        cloned_from=cloned_from,
         recipe=recipe,
         state=RunState.AWAITING_APPROVAL if held else RunState.QUEUED,
         priority=priority,
@@ -89,10 +96,19 @@ def request_fine_tune(
         spec=sha256_digest(json.dumps(recipe, sort_keys=True).encode()),
         workflow=chosen,
         priority=Priority(priority).name.lower(),
+        cloned_from=None if cloned_from is None else str(cloned_from.pk),
     )
     if not held:
         _queue(fine_tune)
     return fine_tune
+
+
+def _cloned_settings(
+    source: FineTune, version: DatasetVersion, workflow: str, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    if source.workspace_id != version.workspace_id:
+        raise Refused("A clone stays in the workspace of its source.", code="other_workspace", subject=version)
+    return with_changes(source.recipe, changes) if workflow == source.workflow else dict(changes)
 
 
 def _queue(fine_tune: FineTune) -> None:
@@ -146,12 +162,13 @@ def dispatch_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
             )
         shard.sealed.save(force_insert=True)
     spec = build_spec(locked, {str(shard.split): shard.sealed for shard in shards})
-    write_spec(run_folder(locked), "spec.json", spec)
+    written = write_spec(run_folder(locked), "spec.json", spec)
+    digest = sha256_digest(written.read_bytes())
     locked.facts = {"code_digest": code_digest(), "library_versions": library_versions()}
     locked.state = RunState.RUNNING
     locked.started_at = timezone.now()
     locked.save()
-    record(locked, attempt=1, device=locked.pool, code=code_digest(), **counts)
+    record(locked, attempt=1, device=locked.pool, code=code_digest(), spec=digest, **counts)
     return locked
 
 

@@ -44,6 +44,13 @@ class FineTune(models.Model):
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="fine_tunes")
     base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="fine_tunes")
     workflow = models.CharField(max_length=60)
+    cloned_from = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="clones",
+        help_text="The fine-tune whose settings this one began with; it trains from the start all the same.",
+    )
     recipe = models.JSONField(help_text="The part of the training spec that a person decides.")
     state = models.CharField(max_length=12, choices=RunState.choices, default=RunState.QUEUED)
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)

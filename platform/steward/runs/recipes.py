@@ -60,3 +60,27 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in recipe.items():
         values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return values
+
+
+# What only one method or one way of training needs.
+OF_METHOD_OR_WAY = frozenset({"lora", "quantise", "prompt", "preference", "classification"})
+
+
+def with_changes(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's recipe with changes on top, part by part.
+
+    Where the method or the way is another one, what only the earlier one needs is left out.
+    """
+    is_other = any(changes.get(name, recipe.get(name)) != recipe.get(name) for name in ("method", "way"))
+    changed = {key: value for key, value in recipe.items() if not (is_other and key in OF_METHOD_OR_WAY)}
+    for key, value in changes.items():
+        before = changed.get(key)
+        is_part = isinstance(value, Mapping) and isinstance(before, Mapping)
+        changed[key] = {**before, **value} if is_part else value
+    return changed
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(place, value before, value after) of every setting that is not the same; None where there is none."""
+    one, other = flat(before), flat(after)
+    return [(path, one.get(path), other.get(path)) for path in {**one, **other} if one.get(path) != other.get(path)]

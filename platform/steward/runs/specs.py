@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from compliance.canonical import sha256_digest
+from steward.catalog.models import BaseModel
+from steward.datasets.models import DatasetVersion
 from steward.runs.models import FineTune
 from steward.vault.models import SealedObject
 from steward.vault.objects import object_path
@@ -73,3 +77,40 @@ def write_spec(folder: Path, name: str, spec: dict[str, Any]) -> Path:
     staging.write_text(json.dumps(spec, indent=1))
     os.replace(staging, path)
     return path
+
+
+def planned_spec(version: DatasetVersion, base_model: BaseModel, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of a run that is not dispatched yet. Words in capitals stand for what is made only then."""
+    context = {"workspace": str(version.workspace_id), "dataset": str(version.dataset_id), "object": "OBJECT"}
+    data = {
+        split: {
+            "path": f"{split.upper()}.sealed",
+            "context": {**context, "kind": f"shard-{split}", "version": "1"},
+            "commitment": "0" * 64,
+        }
+        for split in ("train", "validation")
+    }
+    output = {**context, "dataset": "none", "object": "RUN", "kind": "adapter", "version": "1"}
+    return {
+        "schema": "steward.train/1",
+        "run": "RUN",
+        "model": {"path": base_model.path, "digest": base_model.digest},
+        "data": data,
+        "output": {"context": output},
+        **recipe,
+    }
+
+
+def settings_digest(spec: Mapping[str, Any]) -> str:
+    """Names what a spec asks for: all of it but what belongs to one run alone (its id and its sealed files).
+
+    Equal for the planned spec, the one that the worker writes, and a second run with the same settings.
+    """
+    settled = {key: value for key, value in spec.items() if key not in ("run", "data", "output", "start")}
+    return sha256_digest(json.dumps(settled, sort_keys=True, separators=(",", ":")).encode())
+
+
+def written_spec(fine_tune: FineTune) -> str | None:
+    """The spec as the worker wrote it, letter by letter; None before the run is dispatched."""
+    path = run_folder(fine_tune) / "spec.json"
+    return path.read_text() if path.is_file() else None

@@ -66,10 +66,12 @@ def test_a_wrong_setting_is_explained_on_the_form(lenient: House, browser_of: An
     assert not FineTune.objects.exists()
 
 
-def test_the_preview_shows_the_spec_and_a_new_workflow_brings_its_settings(house: House, browser_of: Any) -> None:
-    person = browser_of(house.analyst)
-    address = f"/w/{house.workspace.slug}/fine-tunes/preview/"
-    given = {"workflow": "visit_sections", "took": "visit_sections", "epochs": "7"}
+def test_the_preview_shows_the_spec_and_a_new_workflow_brings_its_settings(
+    lenient: House, browser_of: Any, base_model: Any
+) -> None:
+    person = browser_of(lenient.analyst)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/preview/"
+    given = form(lenient.approved(visits(9)), base_model) | {"took": "visit_sections", "epochs": "7"}
     assert "&quot;epochs&quot;: 7" in person.post(address, given).text
     other = person.post(address, given | {"took": "medication_orders"}).text
     assert "hx-swap-oob" in other

@@ -1,6 +1,5 @@
 """Fine-tunes: the list, a new one with a preview of its spec, and one with what it measures while it runs."""
 
-import json
 import uuid
 from typing import Any
 
@@ -19,13 +18,17 @@ from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
 from steward.runs.dispatch import standing
 from steward.runs.models import FineTune, ModelVersion
-from steward.runs.recipes import merged_recipe
+from steward.runs.recipes import differences, merged_recipe, with_changes
+from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import changes_of, shown_values
+from steward.web.launching import clone_source, command_of, shown_command
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
 
 PAGE_ROWS = 50
-FINE_TUNES = FineTune.objects.select_related("dataset_version__dataset", "base_model", "requested_by", "workspace")
+FINE_TUNES = FineTune.objects.select_related(
+    "dataset_version__dataset", "base_model", "requested_by", "workspace", "cloned_from"
+)
 
 
 @require_safe
@@ -61,6 +64,7 @@ def _start(request: WorkspaceRequest) -> HttpResponse:
         workflow=request.POST.get("workflow", ""),
         changes=changes_of(request.POST),
         priority=_priority(request),
+        cloned_from=clone_source(request, request.POST),
     )
     return redirect("web:fine_tune", request.workspace.slug, fine_tune.pk)
 
@@ -101,21 +105,24 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         .select_related("dataset")
         .defer("problems")[:PAGE_ROWS]
     )
-    version = next(
-        (each for each in versions if str(each.pk) == given.get("version")), versions[0] if versions else None
-    )
-    workflow = given.get("workflow") or (version.dataset.workflow if version else "") or pack.demo_workflow
-    recipe = _recipe(pack, workflow)
+    source = clone_source(request, given)
+    wanted = given.get("version") or (str(source.dataset_version_id) if source else "")
+    version = next((each for each in versions if str(each.pk) == wanted), versions[0] if versions else None)
+    workflow = given.get("workflow") or (source.workflow if source else "")
+    workflow = workflow or (version.dataset.workflow if version else "") or pack.demo_workflow
+    recipe = source.recipe if source and source.workflow == workflow else _recipe(pack, workflow)
     number = FineTune.objects.filter(workspace=request.workspace).count() + 1
+    named = f"{version.dataset.name if version else workflow} #{number}"
     return {
         "versions": versions,
         "version": version,
         "base_models": list(BaseModel.objects.all()),
         "workflows": pack.workflows,
         "workflow": workflow,
-        "name": request.POST.get("name") or f"{version.dataset.name if version else workflow} #{number}",
+        "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),
+        "clone_source": source,
         "fields": [(each, given.get(each.path) or value) for each, value in shown_values(recipe)],
-        "chosen_model": given.get("base_model", ""),
+        "chosen_model": given.get("base_model") or (str(source.base_model_id) if source else ""),
         "priorities": _priorities(request, Priority.NORMAL),
         "chosen_priority": given.get("priority", str(Priority.NORMAL.value)),
     }
@@ -139,11 +146,16 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
         context["fields"] = shown_values(recipe)
     try:
         changes = {} if is_new_workflow else changes_of(request.POST)
-        context["spec"] = json.dumps(merged_recipe(request.workspace.domain, workflow, changes), indent=2)
-        names = {str(model.pk): "" if model.is_bundled else model.name for model in BaseModel.objects.all()}
-        base_model = names.get(request.POST.get("base_model", ""), "")
-        person = request.user.get_username()
-        context["command"] = fine_tune_command(person, request.POST, base_model, recipe, changes)
+        source = clone_source(request, request.POST)
+        if source and source.workflow == workflow:
+            changes = with_changes(source.recipe, changes)
+        planned = merged_recipe(request.workspace.domain, workflow, changes)
+        if source:
+            context |= {"clone_source": source, "changed": differences(source.recipe, planned)}
+        version, model = _chosen(request)
+        context |= shown_command(planned_spec(version, model, planned))
+        person, named = request.user.get_username(), "" if model.is_bundled else model.name
+        context["command"] = fine_tune_command(person, request.POST, named, recipe, changes)
     except Refused as refused:
         context["error"] = refused
     return render(request, "web/part_preview.html", context)
@@ -161,7 +173,7 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "latest": latest,
         "quantities": QUANTITIES[1:],
         "model_version": ModelVersion.objects.filter(fine_tune=found).first(),
-        "spec": json.dumps(found.recipe, indent=2),
+        **command_of(found),
         "settings": [(field, value) for field, value in shown_values(found.recipe) if value is not None],
         "data": [(part, counts) for part, counts in data if counts],
         "waits": standing(found.pk),

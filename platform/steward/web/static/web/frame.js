@@ -36,9 +36,24 @@
     if (opener) document.getElementById(opener.dataset.opens)?.showModal();
     const closer = event.target.closest("[data-closes]");
     if (closer) closer.closest("dialog")?.close();
+    const copier = event.target.closest("[data-copies]");
+    if (copier) copy(copier);
     const view = event.target.closest("[data-view]");
     if (view) showView(view);
   });
+
+  // The text of the element that a button names. Without the right to the clipboard (plain http) it is selected instead.
+  async function copy(button) {
+    const source = document.getElementById(button.dataset.copies);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(source);
+      button.textContent = "Selected: copy it";
+    }
+    setTimeout(() => (button.textContent = "Copy"), 2500);
+  }
 
   // Two ways to look at the same thing: buttons carry data-view="name", panels data-panel="name".
   function showView(button) {
