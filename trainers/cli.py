@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from trainers import serve_command
 from trainers.errors import (
     EXIT_CANCELLED,
     EXIT_DONE,
@@ -54,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", "score base and tuned on data.test"),
         ("export", "merge base and adapter into one sealed file and prove that it answers alike"),
         ("compress", "quantise, prune or shrink the tuned model in several ways, and measure each"),
-        ("serve", "chat with base and tuned on a unix socket"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--spec", type=Path, required=True)
@@ -82,15 +82,13 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--limit", type=int, default=64)
             command.add_argument("--heal-steps", type=int, default=20)
             command.add_argument("--keep", default="", help="the way whose model is sealed in --out")
-        if name == "serve":
-            command.add_argument("--socket", type=Path, required=True)
-            command.add_argument("--idle-seconds", type=float, default=900.0)
     remote = commands.add_parser("remote", help="train for a platform that connects to this machine")
     remote.add_argument("--run", required=True)
     remote.add_argument("--platform-key", required=True, help="64 hex digits; whoever holds it may give orders")
     remote.add_argument("--address", default="", help="as the platform reaches this machine; found by itself if empty")
     remote.add_argument("--port", type=int, default=0)
     remote.add_argument("--patience", type=float, default=24 * 3600.0, help="seconds without the platform")
+    serve_command.declare(commands.add_parser("serve", help="answer many at a time with one base and many adapters"))
     bundled = commands.add_parser("bundled", help="lay the bundled base model out as a safetensors folder")
     bundled.add_argument("--cache", type=Path, required=True)
     looked = commands.add_parser("inspect", help="judge a model folder without loading a weight")
@@ -124,6 +122,9 @@ def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
 
             run = arguments.run
             serve_remote(arguments, speak)
+            return EXIT_DONE
+        if arguments.command == "serve":
+            serve_command.carry_out(arguments, stdin, speak)
             return EXIT_DONE
         spec = _spec(arguments.spec)
         run = spec.run
@@ -203,14 +204,6 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
         from trainers.run import fit
 
         fit(spec, keys, speak, stop)
-        return
-    if arguments.command == "serve":
-        # Without the folder's lock: serving writes nothing there, and a model may be judged while somebody tries it.
-        from trainers.evaluation import open_bench
-        from trainers.serving import Server
-
-        bench = open_bench(spec, keys, arguments.out, is_for_loss=False)
-        Server(spec, bench, arguments.socket, arguments.idle_seconds, speak, stop).run(stdin)
         return
     if getattr(arguments, "rank", 0):
         _train(arguments, spec, keys, speak, stop)  # the first process holds the folder

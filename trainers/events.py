@@ -352,10 +352,25 @@ class EvaluateFinished(Event):
 
 @dataclass(frozen=True)
 class ServeReady(Event):
-    """The socket answers."""
+    """The server answers, on a socket's path or at an address; ``run`` is - as serving belongs to no run."""
 
     name: ClassVar[str] = "serve.ready"
     socket: str
+    address: str
+    base_digest: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class ServeAdapter(Event):
+    """What came of an order: ``state`` is ready, dropped or refused; then ``code`` and ``message`` say why."""
+
+    name: ClassVar[str] = "serve.adapter"
+    adapter: str
+    state: str
+    bytes: int
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Answers from a model: greedy for many prompts at once, or one at a time with a temperature.
+"""Greedy answers from a model to many prompts at once.
 
 Guarantees: greedy answers depend on model and prompt alone up to rounding; prompts of like length are answered
 together, padded at their left and masked; an answer ends at the model's end tokens or at the limit.
-Does not: search beams.
+Does not: draw with a temperature, nor stream; ``trainers.engine`` does.
 
 Example:
     >>> for indices, answers in answer_all(model, prompts, stops, max_new_tokens=12): ...
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 #: Padded prompt tokens answered at once; more gains little on a CPU and costs key/value memory.
 GROUP_TOKENS = 4096
@@ -87,37 +86,3 @@ def answer_all(
         group.append(index)
     if group:
         yield group, answer_group(model, [prompts[each] for each in group], stops, max_new_tokens, check)
-
-
-def _drawn(logits: Tensor, temperature: float, source: torch.Generator) -> int:
-    if temperature <= 0:
-        return int(logits.argmax())
-    shares = torch.softmax(logits.float() / temperature, -1).cpu()
-    return int(torch.multinomial(shares, 1, generator=source))
-
-
-@torch.inference_mode()
-def answer_stream(
-    model: Any,
-    prompt: list[int],
-    stops: set[int],
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    wants_more: Callable[[], bool],
-) -> Iterator[int]:
-    """Yields the tokens of one answer as they come; ends early when ``wants_more`` says no."""
-    device = model.get_input_embeddings().weight.device
-    source = torch.Generator().manual_seed(seed)
-    tokens = torch.tensor([prompt], device=device)
-    past = None
-    for _ in range(max_new_tokens):
-        if not wants_more():
-            return
-        out = model(input_ids=tokens, past_key_values=past, use_cache=True, logits_to_keep=1)
-        past = out.past_key_values
-        token = _drawn(out.logits[0, -1], temperature, source)
-        if token in stops:
-            return
-        yield token
-        tokens = torch.tensor([[token]], device=device)

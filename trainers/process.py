@@ -33,6 +33,7 @@ from trainers.events import Event, encode
 GRACE_SECONDS = 4.0
 # Source: prctl(2), linux/prctl.h
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 QUIET = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -73,6 +74,15 @@ def die_with_parent(parent: int) -> Callable[[], None] | None:
             os._exit(1)
 
     return ask
+
+
+def forbid_dumps() -> None:
+    """No core dump, not even one that the system pipes to a program, and no debugger of the same user.
+
+    Source: prctl(2), PR_SET_DUMPABLE; core(5): a pipe is not held to RLIMIT_CORE.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class Speaker:

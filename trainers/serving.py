@@ -1,200 +1,252 @@
-"""Chat with base and tuned over a unix socket, one request at a time.
+"""One base, many adapters, many answers at a time: the server behind the chat and ``/v1/chat/completions``.
 
-A client connects, sends one line ``{"messages":[{"role","content"}…],"adapter":true|false,"max_new_tokens":n,
-"temperature":t,"seed":s}`` (all but ``messages`` optional) and reads lines ``{"token":"…"}`` until
-``{"done":true,"tokens":n,"seconds":s}`` or ``{"error":"…"}``, after which the server hangs up.
+The first line on stdin is ``{"access":"<token>"}``; each later one adds or drops an adapter, at any time:
+``{"add":{"name","path","context","key"}}``, ``{"drop":"name"}``. A client connects, sends one line (the keys of
+``trainers.serve_requests.Request``) and reads lines ``{"text":"…"}`` until ``{"done":true,"finish":"stop"|"length",
+"prompt_tokens":n,"completion_tokens":n,"seconds":s}`` or ``{"error":"…","code":"…"}``, after which the server hangs up.
+A client that hangs up, or reads nothing for ``STALL_SECONDS``, has its answer cancelled.
 
-Guarantees: the socket is its owner's alone (mode 0600); no prompt and no answer is recorded anywhere; the server ends
-when its stdin closes, when nobody asked for ``idle_seconds``, or on SIGTERM. Does not: answer two at once.
+Guarantees: who does not know the token gets no answer; the socket is its owner's alone (mode 0600), and a TCP address
+is one of this machine unless another was allowed; no prompt and no answer is recorded anywhere; no core is dumped; the
+server ends when its stdin closes, when nobody asked for ``idle_seconds``, or on SIGTERM.
+Does not: encrypt TCP connections; put a proxy that does before an address that others reach.
 
 Example:
-    ``python -m trainers serve --spec spec.json --out run/ --socket /run/steward/m1.sock < keys-and-open-pipe``
+    ``python -m trainers serve --model models/base --socket /run/steward/base.sock < access-then-adapters``
 """
 
 from __future__ import annotations
 
+import contextlib
+import hmac
 import json
 import os
+import queue
+import secrets
 import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from trainers.adapter_file import OpenedAdapter
+from trainers.adapter_shelf import Shelf
 from trainers.encoding import render
-from trainers.errors import Cancelled, TrainerError
-from trainers.evaluation import Bench
-from trainers.events import ServeReady, ServeStopped
-from trainers.fields import Choice, Flag, Kind, Number, SpecError, Whole, take
-from trainers.generation import answer_stream
+from trainers.engine import Ask, Done, Engine
+from trainers.errors import TrainerError
+from trainers.events import ServeAdapter, ServeReady, ServeStopped
+from trainers.fields import SpecError
 from trainers.process import Speaker, Stop
-from trainers.shards import MAX_LINE_BYTES, ROLES, Message
-from trainers.spec import Spec
+from trainers.sampling import Sampler
+from trainers.serve_requests import MAX_REQUEST_BYTES, Request, read_order, read_request
 
-MAX_NEW_TOKENS = 4096
+NO_RUN = "-"
 WAKE_SECONDS = 0.2
-STALL_SECONDS = 10.0
+STALL_SECONDS = 20.0
+#: Connections at once; each has a thread, and all but a few of them wait for the engine.
+MAX_CONNECTIONS = 256
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where the server listens: a unix socket's path, and perhaps a TCP address."""
+
+    path: Path
+    tcp: tuple[str, int] | None
+    idle_seconds: float
 
 
 class Server:
-    """Listens until told to stop."""
+    """Listens until told to stop.
 
-    def __init__(self, spec: Spec, bench: Bench, path: Path, idle_seconds: float, speak: Speaker, stop: Stop) -> None:
-        self._spec, self._bench, self._path = spec, bench, path
-        self._idle_seconds, self._speak, self._stop = idle_seconds, speak, stop
+    Args:
+        engine: answers; ``run`` gives it a thread of its own.
+        shelf: of the adapters.
+        tokenizer: for prompts; another than the engine's.
+        access: the token that each request has to show.
+    """
+
+    def __init__(
+        self, engine: Engine, shelf: Shelf, tokenizer: Any, access: str, doors: Doors, speak: Speaker, stop: Stop
+    ) -> None:
+        self._engine, self._shelf, self._tokenizer, self._access = engine, shelf, tokenizer, access.encode()
+        self._doors, self._speak, self._stop = doors, speak, stop
         self._requests = 0
-        self._is_orphan = False
+        self._open = threading.Semaphore(MAX_CONNECTIONS)
+        self._writing = threading.Lock()
+        self._is_orphan = self._is_over = False
         self._heard = time.monotonic()
 
-    def run(self, stdin: TextIO) -> None:
+    def run(self, stdin: TextIO, base_digest: str, positions: int) -> None:
         """Serves; returns when stdin closed, after idling, or when a signal came.
 
         Raises:
-            TrainerError: ``serve.socket``, when the socket cannot be made.
+            TrainerError: ``serve.socket``, when a door cannot be opened.
         """
-        threading.Thread(target=self._watch, args=(stdin,), daemon=True).start()
-        reason = "signal"
-        if self._bench.adapter.are_tags:
-            raise TrainerError(
-                "serve.method", "a model that labels tokens has nothing to say in a chat", "use evaluate"
-            )
-        with self._listening() as listener:
-            self._speak(ServeReady(self._spec.run, str(self._path)))
-            try:
-                while True:
-                    self._stop.check()
-                    if self._is_orphan or time.monotonic() - self._heard > self._idle_seconds:
-                        reason = "stdin" if self._is_orphan else "idle"
-                        break
-                    if select.select([listener], [], [], WAKE_SECONDS)[0]:
-                        self._attend(listener.accept()[0])
-            except Cancelled:
-                reason = "signal"
-            finally:
-                self._path.unlink(missing_ok=True)
-        self._speak(ServeStopped(self._spec.run, reason, self._requests))
+        with self._listening() as listeners:
+            # Beside the socket's own thread, so that a signal is seen while the model works.
+            engine = threading.Thread(target=self._engine.run, args=(lambda: not self._is_over,), daemon=True)
+            engine.start()
+            threading.Thread(target=self._obey, args=(stdin,), daemon=True).start()
+            tcp = [each for each in listeners if each.family != socket.AF_UNIX]
+            address = ":".join(map(str, tcp[0].getsockname()[:2])) if tcp else ""
+            self._speak(ServeReady(NO_RUN, str(self._doors.path), address, base_digest, positions))
+            reason = self._attend(listeners, engine)
+            self._is_over = True
+            engine.join()
+        self._speak(ServeStopped(NO_RUN, reason, self._requests))
 
-    def _watch(self, stdin: TextIO) -> None:
-        while stdin.readline():
-            pass
+    def _attend(self, listeners: list[socket.socket], engine: threading.Thread) -> str:
+        while engine.is_alive():
+            if self._stop.is_asked or not self._speak.is_heard:
+                return "signal"
+            if self._is_orphan:
+                return "stdin"
+            if self._engine.is_busy:
+                self._heard = time.monotonic()
+            if time.monotonic() - self._heard > self._doors.idle_seconds:
+                return "idle"
+            for ready in select.select(listeners, [], [], WAKE_SECONDS)[0]:
+                connection = ready.accept()[0]
+                if not self._open.acquire(blocking=False):
+                    connection.close()
+                    continue
+                self._heard = time.monotonic()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        raise RuntimeError("the engine's thread ended")
+
+    def _obey(self, stdin: TextIO) -> None:
+        """Follows orders until stdin ends."""
+        while line := stdin.readline():
+            name = ""
+            try:
+                order = read_order(line)
+                name = order.name
+                if order.add is None:
+                    self._shelf.drop(name)
+                    self._speak(ServeAdapter(NO_RUN, name, "dropped", 0, "", ""))
+                else:
+                    size = self._shelf.add(name, order.sealed)
+                    self._speak(ServeAdapter(NO_RUN, name, "ready", size, "", ""))
+            except SpecError as fault:
+                self._speak(ServeAdapter(NO_RUN, name, "refused", 0, "serve.order", str(fault)))
+            except TrainerError as fault:
+                self._speak(ServeAdapter(NO_RUN, name, "refused", 0, fault.code, str(fault)))
+            except Exception as fault:  # noqa: BLE001 - whatever an adapter's file does, the others are served on
+                self._speak(ServeAdapter(NO_RUN, name, "refused", 0, "internal", type(fault).__name__))
         self._is_orphan = True
 
-    def _listening(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        previous = os.umask(0o177)
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[list[socket.socket]]:
+        path, tcp = self._doors.path, self._doors.tcp
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            previous = os.umask(0o177)
+            try:
+                if path.is_socket():
+                    path.unlink()
+                listener.bind(str(path))
+            except OSError as fault:
+                raise TrainerError(
+                    "serve.socket", f"{path}: {fault.strerror or fault}", "give a short path in a writable folder"
+                ) from None
+            finally:
+                os.umask(previous)
+            stack.callback(path.unlink, missing_ok=True)
+            listeners = [listener]
+            if tcp is not None:
+                try:
+                    family = socket.AF_INET6 if ":" in tcp[0] else socket.AF_INET
+                    listeners.append(stack.enter_context(socket.create_server(tcp, family=family)))
+                except OSError as fault:
+                    raise TrainerError(
+                        "serve.socket", f"{tcp[0]}:{tcp[1]}: {fault.strerror or fault}", "give another --tcp"
+                    ) from None
+            listener.listen(64)
+            yield listeners
+
+    def _answer(self, connection: socket.socket) -> None:
+        """Answers one client. One that goes away or stalls is dropped, its row with it."""
         try:
-            if self._path.is_socket():
-                self._path.unlink()
-            listener.bind(str(self._path))
-        except OSError as fault:
-            listener.close()
-            raise TrainerError(
-                "serve.socket", f"{self._path}: {fault.strerror or fault}", "give a short path in a writable folder"
-            ) from None
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(STALL_SECONDS)
+                with connection.makefile("rb") as source:
+                    line = source.readline(MAX_REQUEST_BYTES + 1)
+                self._requests += 1
+                for reply in self._replies(line, connection):
+                    connection.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
         finally:
-            os.umask(previous)
-        listener.listen(4)
-        return listener
+            self._open.release()
 
-    def _attend(self, connection: socket.socket) -> None:
-        """Answers one client. One that goes away or stalls is dropped, and the next one is served."""
-        with connection, connection.makefile("rb") as source, suppress(OSError):
-            connection.settimeout(STALL_SECONDS)
-            line = source.readline(MAX_LINE_BYTES)
-            self._requests += 1
-            for reply in self._replies(line):
-                connection.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
-        self._heard = time.monotonic()
-
-    def _replies(self, line: bytes) -> Iterator[dict[str, Any]]:
+    def _replies(self, line: bytes, connection: socket.socket) -> Iterator[dict[str, Any]]:
         begun = time.monotonic()
         try:
+            if len(line) > MAX_REQUEST_BYTES:
+                raise TrainerError("serve.large", f"the request has more than {MAX_REQUEST_BYTES} bytes", "shorten it")
             request = read_request(line)
-            prompt = self._prompt(request["messages"])
-        except (SpecError, TrainerError) as fault:
-            yield {"error": str(fault)}
+            if not hmac.compare_digest(request.access.encode(), self._access):
+                raise TrainerError("serve.access", "this token opens nothing here", "show the token given over stdin")
+            ask = self._ask(request)
+            try:
+                row = self._engine.submit(ask)
+            except TrainerError:
+                if ask.adapter is not None:
+                    self._shelf.give_back(ask.adapter)
+                raise
+        except SpecError as fault:
+            yield {"error": str(fault), "code": "serve.request"}
             return
-        tokenizer, tokens, shown = self._bench.tokenizer, [], ""
-        name = "tuned" if request["adapter"] else "base"
-        with self._bench.as_model(name) as model:
-            if self._bench.adapter.labels and name == "tuned":
-                for _, labels in self._bench.classify([prompt]):
-                    yield {"token": labels[0]}
-                yield {"done": True, "tokens": 1, "seconds": round(time.monotonic() - begun, 3)}
-                return
-            for token in answer_stream(
-                model,
-                [*self._bench.prefix(name), *prompt],
-                self._bench.stops,
-                request["max_new_tokens"],
-                request["temperature"],
-                request["seed"],
-                lambda: not (self._stop.is_asked or self._is_orphan),
-            ):
-                tokens.append(token)
-                text = tokenizer.decode(tokens, skip_special_tokens=True)
-                # A character of several tokens shows as a replacement until its last one is there.
-                if not text.endswith("\ufffd") and len(text) > len(shown):
-                    yield {"token": text[len(shown) :]}
-                    shown = text
-        yield {"done": True, "tokens": len(tokens), "seconds": round(time.monotonic() - begun, 3)}
+        except TrainerError as fault:
+            yield {"error": str(fault), "code": fault.code}
+            return
+        try:
+            while not _has_hung_up(connection):
+                with contextlib.suppress(queue.Empty):
+                    reply = row.replies.get(timeout=WAKE_SECONDS)
+                    if isinstance(reply, str):
+                        yield {"text": reply}
+                        continue
+                    yield _last(reply, time.monotonic() - begun)
+                    return
+        finally:
+            row.is_cancelled = True
 
-    def _prompt(self, messages: list[Message]) -> list[int]:
-        tokenizer = self._bench.tokenizer
-        text = render(tokenizer, messages, is_prompt=True)
-        tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        room = getattr(self._bench.adapter.base.config, "max_position_embeddings", None) or len(tokens)
-        if len(tokens) > room:
-            raise TrainerError(
-                "serve.long", f"{len(tokens)} tokens, the model takes {room}", "shorten the conversation"
-            )
-        return tokens
-
-
-_SETTINGS: dict[str, tuple[Kind, Any]] = {
-    "adapter": (Flag(), True),
-    "max_new_tokens": (Whole(1, MAX_NEW_TOKENS), 256),
-    "temperature": (Number(minimum=0.0, maximum=5.0), 0.0),
-    "seed": (Whole(0, 2**63 - 1), 0),
-}
-
-
-def read_request(line: bytes) -> dict[str, Any]:
-    """A request with its defaults filled in.
-
-    Raises:
-        SpecError: with every problem; no text of the request is quoted.
-    """
-    try:
-        document = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise SpecError(["request: not JSON"]) from None
-    if not isinstance(document, dict):
-        raise SpecError(["request: must be an object"])
-    problems: list[str] = []
-    if set(document) - set(_SETTINGS) - {"messages"}:
-        problems.append("request: unknown key")
-    request: dict[str, Any] = {}
-    for name, (kind, default) in _SETTINGS.items():
-        request[name] = take(kind, document[name], name, problems) if name in document else default
-    turns: Any = document.get("messages")
-    is_sound = (
-        isinstance(turns, list)
-        and turns
-        and all(
-            isinstance(turn, dict) and set(turn) == {"role", "content"} and isinstance(turn["content"], str)
-            for turn in turns
+    def _ask(self, request: Request) -> Ask:
+        """A request in tokens, its adapter taken off the shelf."""
+        with self._writing:  # a tokenizer is not made for several threads
+            text = render(self._tokenizer, request.turns, is_prompt=True)
+            prompt = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        seed = secrets.randbits(63) if request.seed is None else request.seed
+        adapter: OpenedAdapter | None = None
+        if request.adapter is not None:
+            adapter = self._shelf.take(request.adapter)
+        return Ask(
+            prompt,
+            adapter,
+            Sampler(request.temperature, request.top_p, seed),
+            request.max_tokens,
+            list(request.stop or ()),
+            frozenset(request.stop_tokens or ()),
         )
-    )
-    if not is_sound:
-        problems.append("messages: must be a list of objects with role and content")
-    else:
-        for index, turn in enumerate(turns):
-            take(Choice(ROLES), turn["role"], f"messages[{index}].role", problems)
-    if problems:
-        raise SpecError(problems)
-    request["messages"] = [Message(turn["role"], turn["content"]) for turn in turns]
-    return request
+
+
+def _last(reply: Done | TrainerError, seconds: float) -> dict[str, Any]:
+    if isinstance(reply, TrainerError):
+        return {"error": str(reply), "code": reply.code}
+    return {
+        "done": True,
+        "finish": reply.finish,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    """Whether the client closed its end. It sends one line only, so whatever else comes is no reason to go on."""
+    if not select.select([connection], [], [], 0)[0]:
+        return False
+    return not connection.recv(1, socket.MSG_PEEK)

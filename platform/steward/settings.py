@@ -78,6 +78,7 @@ INSTALLED_APPS = [
     "steward.releases",
     "steward.web",
     "steward.api",
+    "steward.openai_api",
     "steward.operations",
 ]
 MIDDLEWARE = [
@@ -137,6 +138,19 @@ STEWARD_RAY_GPUS = environment.whole_number("STEWARD_RAY_GPUS", default=1, minim
 STEWARD_RAY_CPUS = environment.whole_number("STEWARD_RAY_CPUS", default=1, minimum=1, maximum=1024)
 STEWARD_RAY_PORT = environment.whole_number("STEWARD_RAY_PORT", default=0, minimum=0, maximum=65535)
 STEWARD_RAY_MODELS = environment.text("STEWARD_RAY_MODELS")
+# Answers that the OpenAI-compatible interface gives at the same time, each in one of the web server's threads: in all,
+# and to one token; and requests of one token a minute.
+STEWARD_ANSWERS_AT_ONCE = environment.whole_number("STEWARD_ANSWERS_AT_ONCE", default=16, minimum=1, maximum=512)
+STEWARD_TOKEN_ANSWERS_AT_ONCE = environment.whole_number(
+    "STEWARD_TOKEN_ANSWERS_AT_ONCE", default=8, minimum=1, maximum=512
+)
+STEWARD_TOKEN_REQUESTS_PER_MINUTE = environment.whole_number(
+    "STEWARD_TOKEN_REQUESTS_PER_MINUTE", default=120, minimum=1, maximum=100_000
+)
+# A serving process that nobody asks ends, and gives its memory back.
+STEWARD_SERVING_IDLE_SECONDS = environment.whole_number(
+    "STEWARD_SERVING_IDLE_SECONDS", default=600, minimum=5, maximum=86_400
+)
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 
 # --- people and sessions ----------------------------------------------------------------------------------------------
@@ -212,7 +226,7 @@ FILE_UPLOAD_PERMISSIONS = 0o600
 # --- interfaces -------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "steward.api.authentication.TokenAuthentication",
+        "steward.accounts.bearer.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -2,10 +2,7 @@
 
 import io
 import json
-import socket
 import tarfile
-import tempfile
-import threading
 from pathlib import Path
 
 import pytest
@@ -126,46 +123,6 @@ def test_a_classifier_learns_answers_with_labels_and_is_exported(way, bench, kit
     )
     answers = [model(torch.tensor([list(test.tokens_of(index))])).logits.argmax(-1).item() for index in range(8)]
     assert [model.config.id2label[number] for number in answers] == [line["tuned"] for line in lines]
-
-
-def test_the_chat_of_a_classifier_answers_with_a_label(bench):
-    bench.spec(max_steps=2, **TASK)
-    assert bench.command("run")[0] == 0
-    replies = {}
-
-    answered = threading.Event()
-
-    class Open(io.StringIO):
-        """A stdin that stays open until the questions are answered."""
-
-        def readline(self, *size):
-            return super().readline(*size) or (answered.wait() and "")
-
-    def ask(path):
-        for adapter in (True, False):
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(path)
-                question = {"messages": [{"role": "user", "content": "7?"}], "adapter": adapter, "max_new_tokens": 3}
-                client.sendall(json.dumps(question).encode() + b"\n")
-                replies[adapter] = [json.loads(line) for line in client.makefile("rb")]
-        answered.set()
-
-    with tempfile.TemporaryDirectory() as folder:
-        asker = threading.Thread(target=ask, args=(f"{folder}/c",))
-        code, said = bench.command(
-            "serve",
-            "--socket",
-            f"{folder}/c",
-            "--idle-seconds",
-            "20",
-            on_event=lambda event: asker.start() if isinstance(event, events.ServeReady) else None,
-            stdin=Open(bench.key_line),
-        )
-        asker.join()
-    assert code == 0, said[-1]
-    assert replies[True][0]["token"] in LABELS
-    assert replies[True][1]["done"]
-    assert replies[False][-1]["done"]
 
 
 def test_records_must_end_in_a_label_and_none_is_quoted(bench, kit):

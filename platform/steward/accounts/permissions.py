@@ -4,6 +4,8 @@ Guarantees that a person's permission comes from a role held in that very worksp
 a token acts. Does not remember answers between calls: a revoked role is gone at once.
 """
 
+from django.db.models import QuerySet
+
 from steward.accounts.models import Membership, Workspace
 from steward.accounts.roles import PERMISSIONS, Permission, Role
 from steward.audit.actor import Actor, Denied
@@ -28,6 +30,19 @@ def permissions_of(actor: Actor, workspace: Workspace) -> frozenset[Permission]:
 def can(actor: Actor, permission: Permission, workspace: Workspace) -> bool:
     """Whether the actor may do that in `workspace`."""
     return permission in permissions_of(actor, workspace)
+
+
+def workspaces_where(actor: Actor, permission: Permission) -> QuerySet[Workspace]:
+    """The workspaces in which the actor holds a permission. For a person or a token; jobs look at rows.
+
+    Raises:
+        Denied: the token's scopes leave the permission out altogether.
+    """
+    if actor.scopes is not None and permission not in actor.scopes:
+        raise Denied(f"This token lacks the scope “{permission}”. Make one that has it.", code="scope_missing")
+    roles = [role for role, permissions in PERMISSIONS.items() if permission in permissions]
+    held = Membership.objects.filter(user_id=actor.user_id, role__in=roles)
+    return Workspace.objects.filter(pk__in=held.values("workspace_id"))
 
 
 def require(actor: Actor, permission: Permission, workspace: Workspace, subject: object | None = None) -> None:

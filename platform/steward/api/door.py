@@ -20,8 +20,8 @@ from rest_framework.views import APIView
 from compliance.canonical import sha256_digest
 from steward.accounts import idempotency
 from steward.accounts.models import Workspace
-from steward.accounts.permissions import permissions_of
-from steward.accounts.roles import PERMISSIONS, Permission
+from steward.accounts.permissions import permissions_of, workspaces_where
+from steward.accounts.roles import Permission
 from steward.api.authentication import actor_of, credential_of
 from steward.audit.actor import Actor, Denied
 
@@ -43,15 +43,7 @@ class Door(APIView):
         Raises:
             Denied: the token's scopes leave the permission out altogether.
         """
-        actor = self.actor
-        if actor.scopes is not None and permission not in actor.scopes:
-            raise Denied(f"This token lacks the scope “{permission}”. Make one that has it.", code="scope_missing")
-        roles = [role for role, permissions in PERMISSIONS.items() if permission in permissions]
-        return Workspace.objects.filter(
-            pk__in=Workspace.objects.filter(memberships__user_id=actor.user_id, memberships__role__in=roles).values(
-                "pk"
-            )
-        )
+        return workspaces_where(self.actor, permission)
 
     def find(self, rows: QuerySet[M], **lookup: Any) -> M:
         """The one visible row, or 404: `rows` has a `workspace` and is filtered to the caller's.

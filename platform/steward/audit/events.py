@@ -78,6 +78,8 @@ class Event(StrEnum):
     COMPRESSION_FINISHED = "compression.finished"
     COMPRESSION_FAILED = "compression.failed"
     CHAT_OPENED = "chat.opened"
+    COMPLETION_REQUESTED = "completion.requested"
+    COMPLETION_FINISHED = "completion.finished"
     RELEASE_REQUESTED = "release.requested"
     RELEASE_APPROVED = "release.approved"
     RELEASE_REFUSED = "release.refused"
@@ -160,6 +162,8 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.COMPRESSION_FINISHED: ("ways",),
         Event.COMPRESSION_FAILED: ("code",),
         Event.CHAT_OPENED: (),
+        Event.COMPLETION_REQUESTED: ("token", "messages", "is_streamed"),
+        Event.COMPLETION_FINISHED: ("prompt_tokens", "completion_tokens", "finish"),
         Event.RELEASE_REQUESTED: ("audience", "adapter"),
         Event.RELEASE_APPROVED: ("audience", "adapter", "requester"),
         Event.RELEASE_REFUSED: ("audience", "adapter", "requester"),

@@ -16,7 +16,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=settings.STEWARD_PORT, help="TCP port of the web server")
-        parser.add_argument("--threads", type=int, default=8, help="requests served at the same time")
+        parser.add_argument("--threads", type=int, default=24, help="requests served at the same time")
 
         parser.add_argument(
             "--no-links", action="store_true", help="print no sign-in links, e.g. because output is logged"
