@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -99,6 +99,33 @@ def paired_difference(
     return _interval(
         [after - before for before, after in zip(base, tuned, strict=True)], (-1.0, 1.0), seed, resamples, level
     )
+
+
+def resampled_interval(
+    count: int,
+    statistic: Callable[[Sequence[int]], float],
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of any figure of a sample, such as a macro F1, whose records are drawn again.
+
+    Args:
+        count: number of records.
+        statistic: the figure of the records at the places given (0 to `count` - 1, some several times).
+        seed, resamples, level: as in `bootstrap_interval`.
+
+    Raises:
+        ValueError: no records, too few resamples or a level outside (0, 1).
+    """
+    if count < 1 or resamples < 100 or not 0.0 < level < 1.0:
+        raise ValueError("an interval needs at least one record, 100 resamples and a level between 0 and 1")
+    source = random.Random(seed)  # noqa: S311 - statistics, not a secret
+    places = range(count)
+    figures = sorted(statistic(source.choices(places, k=count)) for _ in range(resamples))
+    tail = (1.0 - level) / 2.0
+    ends = (_quantile(figures, tail), _quantile(figures, 1.0 - tail))
+    return Interval(statistic(places), *ends, level, count, resamples, "bootstrap")
 
 
 def _check_range(value: float, bounds: tuple[float, float]) -> None:

@@ -90,7 +90,8 @@ class Pack:
         A value that is one of them says nothing about a person, so that it need not be redacted; any other value must.
         """
         chosen = self.workflow(workflow)
-        if chosen.label_schema is None or field not in placeholders(chosen.mapping.assistant):
+        answers = (chosen.mapping.assistant, chosen.mapping.rejected)
+        if chosen.label_schema is None or not any(field in placeholders(template) for template in answers):
             return ()
         return self.label_schema(chosen.label_schema).names
 

@@ -20,25 +20,35 @@ from domains.metrics import METRICS
 from domains.templates import MissingField, fill, placeholders
 from domains.toml_table import TomlTable
 
+#: What a recipe may name; the trainer's spec has the same methods, and `rslora` and `qlora` as settings of `lora`.
+METHODS = ("sft", "dpo", "orpo", "classification")
+WAYS = ("lora", "rslora", "dora", "qlora", "full", "prompt")
+#: Ways that lay low-rank adapters, and so have their rank, strength and targets.
+LOW_RANK = ("lora", "rslora", "dora", "qlora")
+#: Methods whose records hold a rejected answer, which the mapping then has a template for.
+PAIRED = ("dpo", "orpo")
+
 
 @dataclass(frozen=True, slots=True)
 class MessageMapping:
-    """Templates of the system (may be empty), user and assistant message."""
+    """Templates of the system (may be empty), user and assistant message, and of the worse answer (may be empty)."""
 
     system: str
     user: str
     assistant: str
+    rejected: str = ""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The record fields that the three templates need."""
-        used = (*placeholders(self.system), *placeholders(self.user), *placeholders(self.assistant))
-        return tuple(dict.fromkeys(used))
+        """The record fields that the templates need."""
+        templates = (self.system, self.user, self.assistant, self.rejected)
+        return tuple(dict.fromkeys(field for template in templates for field in placeholders(template)))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """Training settings; the names and meanings are those of the training spec `steward.train/1`."""
+    """Training settings; names and meanings are those of the training spec `steward.train/1`, where the ways
+    `rslora` and `qlora` are settings of `lora`."""
 
     method: str
     way: str
@@ -62,18 +72,34 @@ class TrainingRecipe:
     seed: int
     precision: str
     packing: str
+    prompt_tokens: int = 20
+    beta: float = 0.1
+    label_smoothing: float = 0.0
 
-    def spec_fields(self) -> dict[str, Any]:
-        """The part of a training spec that the recipe decides, as JSON values (without model, data and output)."""
-        return {
-            "method": self.method,
-            "way": self.way,
-            "lora": {
+    def spec_fields(self, method: str = "", way: str = "") -> dict[str, Any]:
+        """The part of a training spec that the recipe decides, as JSON values (without model, data and output).
+
+        Args:
+            method: in place of the recipe's own; with it come the settings that belong to it, and no others.
+            way: likewise.
+        """
+        method, way = method or self.method, way or self.way
+        fields: dict[str, Any] = {"method": method, "way": "lora" if way in LOW_RANK and way != "dora" else way}
+        if way in LOW_RANK:
+            fields["lora"] = {
                 "rank": self.rank,
                 "alpha": self.alpha,
                 "dropout": self.dropout,
                 "targets": list(self.targets),
-            },
+            } | ({"is_rank_stabilised": True} if way == "rslora" else {})
+        if way == "qlora":
+            fields["quantise"] = {"form": "nf4"}
+        if way == "prompt":
+            fields["prompt"] = {"tokens": self.prompt_tokens}
+        if method in PAIRED:
+            smoothing = {"label_smoothing": self.label_smoothing} if method == "dpo" else {}
+            fields["preference"] = {"beta": self.beta, **smoothing}
+        return fields | {
             "optimiser": {
                 "learning_rate": self.learning_rate,
                 "weight_decay": self.weight_decay,
@@ -132,6 +158,19 @@ def map_record(mapping: MessageMapping | Workflow, record: Mapping[str, Any]) ->
     return [{"role": role, "content": fill(template, record)} for role, template in parts if template]
 
 
+def map_rejected(mapping: MessageMapping | Workflow, record: Mapping[str, Any]) -> str:
+    """The worse answer of one preference record.
+
+    Raises:
+        MissingField: as `map_record`.
+    """
+    template = (mapping.mapping if isinstance(mapping, Workflow) else mapping).rejected
+    for field in placeholders(template):
+        if not isinstance(record.get(field), str):
+            raise MissingField(field)
+    return fill(template, record)
+
+
 def read_workflow(table: TomlTable, pack_gates: Mapping[str, Gate]) -> Workflow:
     """Reads one file of `workflows/`.
 
@@ -157,17 +196,23 @@ def read_workflow(table: TomlTable, pack_gates: Mapping[str, Gate]) -> Workflow:
         gates=tuple(_read_gate_choice(entry, pack_gates) for entry in table.tables("gates")),
     )
     table.finish()
+    if (workflow.recipe.method in PAIRED) > bool(workflow.mapping.rejected):
+        raise table.error("messages", f"the method {workflow.recipe.method} needs a template of the rejected answer")
+    if workflow.recipe.method == "classification" and workflow.label_schema is None:
+        raise table.error("label_schema", "the method classification needs the closed list of its labels")
     return workflow
 
 
 def _read_mapping(table: TomlTable) -> MessageMapping:
-    mapping = MessageMapping(table.text("system", ""), table.text("user"), table.text("assistant"))
-    for key in ("system", "user", "assistant"):
+    mapping = MessageMapping(
+        table.text("system", ""), table.text("user"), table.text("assistant"), table.text("rejected", "")
+    )
+    for key in ("system", "user", "assistant", "rejected"):
         try:
             fields = placeholders(getattr(mapping, key))
         except ValueError as error:
             raise table.error(key, str(error)) from None
-        if key != "system" and not fields:
+        if not fields and (key in ("user", "assistant") or (mapping.rejected and key == "rejected")):
             raise table.error(key, "uses no field of the record; write at least one {field}")
     table.finish()
     return mapping
@@ -175,8 +220,8 @@ def _read_mapping(table: TomlTable) -> MessageMapping:
 
 def _read_recipe(table: TomlTable) -> TrainingRecipe:
     recipe = TrainingRecipe(
-        method=table.text("method", "sft", choices=("sft",)),
-        way=table.text("way", "lora", choices=("lora",)),
+        method=table.text("method", "sft", choices=METHODS),
+        way=table.text("way", "lora", choices=WAYS),
         rank=table.integer("rank", 16, least=1, most=512),
         alpha=table.integer("alpha", 32, least=1, most=4096),
         dropout=table.number("dropout", 0.0, least=0.0, most=0.9),
@@ -197,6 +242,9 @@ def _read_recipe(table: TomlTable) -> TrainingRecipe:
         seed=table.integer("seed", 20),
         precision=table.text("precision", "auto", choices=("auto", "bf16", "fp32")),
         packing=table.text("packing", "auto", choices=("auto", "pack", "bucket")),
+        prompt_tokens=table.integer("prompt_tokens", 20, least=1, most=1024),
+        beta=table.number("beta", 0.1, least=1e-4, most=100.0),
+        label_smoothing=table.number("label_smoothing", 0.0, least=0.0, most=0.49),
     )
     table.finish()
     return recipe

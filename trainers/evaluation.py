@@ -1,7 +1,8 @@
 """Base against tuned on the test shard: answers, scores and reference losses.
 
 A classifier answers with a label; its base, which has none to choose from, answers in words. Of one that labels tokens
-the base is the same with the head it began with, and answers are spans written out (metric ``span_f1``).
+the base is the same with the head it began with, and answers are spans written out (metric ``span_f1``). Where records
+are pairs, both models' margins between chosen and rejected answer are measured too.
 
 Guarantees: both answer the same prompts with the same limits, greedily; scores leave by event, texts only into
 ``predictions.sealed``; the tuned model is the adapter of ``adapter.sealed``.
@@ -31,19 +32,20 @@ from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.classification import Classification
 from trainers.device import Device, choose_device
-from trainers.encoding import Split, encode, encode_labelled, prompt_tokens
+from trainers.encoding import Split, encode, encode_labelled, encode_pairs, prompt_tokens
 from trainers.errors import TrainerError
-from trainers.events import EvaluateFinished, EvaluateProgress
+from trainers.events import EvaluateFinished, EvaluateProgress, PairsCompared
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
 from trainers.generation import answer_all
 from trainers.keys import Keys
 from trainers.label_head import HEAD
 from trainers.model_folder import check_folder
+from trainers.pair_margins import margins
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import Spec
+from trainers.spec import PAIRED, Spec
 from trainers.token_classification import TokenClassification, encode_tagged
 
 #: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
@@ -187,6 +189,8 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
     prompts = [prompt_tokens(bench.tokenizer, record, spec.max_length) for record in records]
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
+    pairs = encode_pairs(records, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
+    ahead: dict[str, list[float]] = {}
     for name in ("base", "tuned"):
         split = _looked_at(spec, bench, name, records)
         with bench.as_model(name) as model:
@@ -196,6 +200,12 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             else:
                 answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
+            if pairs is not None:
+                assert bench.forward is not None
+                pairs.prefix = bench.prefix(name)
+                ahead[name] = margins(bench.forward, pairs, bench.device, stop)
+    if pairs is not None:
+        speak(PairsCompared(spec.run, list(pairs.ids), ahead["base"], ahead["tuned"], pairs.refused))
     references = [record.messages[-1].content for record in records]
     scores = {
         name: [metrics.score(question.metric, *pair) for pair in zip(answers[name], references, strict=True)]

@@ -327,6 +327,18 @@ class EvaluateProgress(Event):
 
 
 @dataclass(frozen=True)
+class PairsCompared(Event):
+    """Of each held-out pair in the order of ``ids``: the log-probability of the chosen answer less that of the rejected
+    one, in nats, by the base and by the tuned model. ``refused`` pairs have nothing to compare."""
+
+    name: ClassVar[str] = "evaluate.pairs"
+    ids: list[str]
+    base_margins: list[float]
+    tuned_margins: list[float]
+    refused: int
+
+
+@dataclass(frozen=True)
 class EvaluateFinished(Event):
     """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
 

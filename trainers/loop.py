@@ -28,6 +28,7 @@ from torch import Tensor
 from trainers import batches
 from trainers.adapter import Adapter
 from trainers.answers import Answers
+from trainers.archive import load
 from trainers.checkpoint import State, go_back, keep_checkpoint, load_checkpoint, save_checkpoint
 from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
@@ -134,6 +135,19 @@ class Loop:
             self.group.add(reference)
             split.prefix, split.reference = prefix, reference
         self.parts.adapter.model.train(self.parts.adapter.has_dropout)
+
+    @torch.no_grad()
+    def begin_with(self, archive: bytes) -> None:
+        """Puts the result of an earlier run in place of what was laid out.
+
+        Raises:
+            TrainerError: as ``trainers.archive.load``.
+        """
+        load(self.parts.adapter, archive)
+        self.best.copy_(self.parts.adapter.weights)
+        if self._average is not None:
+            self._average.vector.copy_(self.parts.adapter.weights)
+        self.parts.forward.refresh()
 
     def resume(self, from_step: int | None = None) -> None:
         """Takes up the last checkpoint of the output folder, or an older one that was kept.
@@ -324,6 +338,7 @@ class Loop:
 
         Those of the untouched model are reported but never the best: it is no result of training.
         """
+        is_untouched = is_start and self.spec.start is None
         held_out, method, forward = self.parts.held_out, self.parts.method, self.parts.forward
         adapter, run, step = self.parts.adapter, self.spec.run, self.state.step
         judged = adapter.weights if self._average is None else self._average.vector
@@ -345,12 +360,12 @@ class Loop:
         adapter.model.train(adapter.has_dropout)
         loss = total / self._held_out_units
         score = self._agree_on(answered) if self.parts.answers is not None and self.spec.best_by == "metric" else None
-        is_best = not is_start and self._is_better(loss, score)
+        is_best = not is_untouched and self._is_better(loss, score)
         if is_best:
             self.state.best_loss, self.state.best_score = loss, score
             self.state.best_step, self.state.stale = step, 0
             self.best.copy_(judged)
-        elif not is_start:
+        elif not is_untouched:
             self.state.stale += 1
         self._speak(EvalLoss(run=run, step=step, loss=loss, best=is_best))
         for event in (said, answered):

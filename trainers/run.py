@@ -38,7 +38,7 @@ from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, ref
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
-from trainers.sealed import ADAPTER_FILE, write_sealed
+from trainers.sealed import ADAPTER_FILE, read_sealed, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spans import tags_of
 from trainers.spec import PAIRED, TAGGED, ObjectSpec, Spec
@@ -178,6 +178,9 @@ def prepare(
     torch.manual_seed(spec.seed)
     loop = Loop(spec, parts, out, keys.output_key, speak, stop, group)
     loop.look_at_start()
+    if spec.start is not None:
+        # Behind the look at the untouched model, against which preferences go on being measured.
+        loop.begin_with(read_sealed(Path(spec.start.path), keys.data_key, context_of(spec.start.context)))
     speak(
         RunStarted(
             run=spec.run,

@@ -201,6 +201,8 @@ class Spec:
     ``batch_tokens`` is what one optimiser step sees at most (a longer record is a batch of its own); ``micro_tokens``
     is what goes through the model at once and changes memory and speed, not the result beyond rounding; ``recompute``
     likewise: layers may keep their inputs only, which ``auto`` does where the run would not fit otherwise.
+    ``start`` is the sealed result of an earlier run of the same base, method and way, under the data key: training goes
+    on from it with a new optimiser and schedule, and ships it if nothing better comes of it.
     ``evaluate_every`` and ``checkpoint_every`` count optimiser steps; null evaluates ten times a run, respectively
     checkpoints at each evaluation. ``patience`` counts evaluations without a better held-out loss.
     ``best_by`` the ``metric`` of ``answers`` keeps the state that scores highest, of equals the one of lower loss.
@@ -217,6 +219,7 @@ class Spec:
     model: ModelSpec = part(ModelSpec)
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
+    start: ObjectSpec | None = declared(Maybe(Part(ObjectSpec)), None)
     method: str = declared(Choice(("sft", "dpo", "orpo", *LABELLED)), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
@@ -321,8 +324,9 @@ def identity(spec: Spec) -> str:
     for name in HOW_LONG:
         del facts[name]
     del facts["model"]["path"], facts["data"]["test"]
-    for shard in ("train", "validation"):
-        del facts["data"][shard]["path"]
+    for sealed in (facts["data"]["train"], facts["data"]["validation"], facts.get("start")):
+        if sealed is not None:
+            del sealed["path"]
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -338,6 +342,7 @@ LATER: dict[str, Any] = {
     "best_by": "loss",
     "turns": "last",
     "average_decay": None,
+    "start": None,
 }
 #: Settings that may differ between a run and its continuation.
 HOW_LONG = (

@@ -74,7 +74,9 @@ class House:
         return redact_version(str(run.pk))
 
     def reviewed(self, rows: Iterable[dict[str, Any]]) -> DatasetVersion:
-        version = self.redacted(rows)
+        return self._review(self.redacted(rows))
+
+    def _review(self, version: DatasetVersion) -> DatasetVersion:
         assert version.redaction is not None
         datasets.draw_sample(actor=self.reviewer, run=version.redaction)
         for item in SampleItem.objects.filter(run=version.redaction):
@@ -83,6 +85,12 @@ class House:
 
     def approved(self, rows: Iterable[dict[str, Any]]) -> DatasetVersion:
         return datasets.approve_version(actor=self.officer, version=self.reviewed(rows))
+
+    def approve(self, version: DatasetVersion) -> DatasetVersion:
+        """An imported version, redacted, reviewed and approved."""
+        self.redact(version)
+        version.refresh_from_db()
+        return datasets.approve_version(actor=self.officer, version=self._review(version))
 
 
 def lines(rows: Iterable[dict[str, Any]]) -> bytes:
@@ -98,6 +106,30 @@ def visits(count: int, **extra: str) -> list[dict[str, Any]]:
             "completion": f"Dressing changed, plan {number}.",
             "patient_id": f"patient-{number // 3}",
             **extra,
+        }
+        for number in range(count)
+    ]
+
+
+def pairs(count: int) -> list[dict[str, Any]]:
+    """Preference records of made-up patients, whose names stand in every text."""
+    return [
+        {
+            "prompt": f"Mrs. Imelda Quackenbush, visit {number}: what was done?",
+            "chosen": f"Dressing changed for Mrs. Quackenbush, plan {number}.",
+            "rejected": f"Mrs. Imelda Quackenbush was sent home, plan {number}.",
+            "patient_id": f"patient-{number // 3}",
+        }
+        for number in range(count)
+    ]
+
+
+def labelled(count: int, labels: tuple[str, ...] = ("wound", "allergy")) -> list[dict[str, Any]]:
+    """Texts and labels, one record a person."""
+    return [
+        {
+            "text": f"Visit {number}: {'dressing changed' if number % len(labels) == 0 else 'penicillin gave hives'}.",
+            "label": labels[number % len(labels)],
         }
         for number in range(count)
     ]

@@ -20,12 +20,15 @@ from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.runs import actions
 from steward.runs.dispatch import standing
+from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import FineTune, Measurement, RunState
 
 
 class FineTuneShape(serializers.ModelSerializer[FineTune]):
     priority = PriorityField()
     progress_percent = serializers.IntegerField()
+    method = serializers.CharField(source="method.name", help_text="What is learnt.")
+    way = serializers.CharField(source="way.name", help_text="What is trained.")
     model_version = serializers.UUIDField(source="model_version.pk", default=None, allow_null=True)
 
     class Meta:
@@ -38,6 +41,9 @@ class FineTuneShape(serializers.ModelSerializer[FineTune]):
             "base_model",
             "workflow",
             "cloned_from",
+            "method",
+            "way",
+            "parent",
             "state",
             "priority",
             "step",
@@ -76,11 +82,21 @@ class NewFineTune(serializers.Serializer[Any]):
     base_model = serializers.UUIDField()
     name = serializers.CharField(max_length=120)
     workflow = serializers.CharField(max_length=60, required=False, default="", allow_blank=True)
+    method = serializers.ChoiceField(list(METHODS), required=False, help_text="By default the workflow's own.")
+    way = serializers.ChoiceField(list(WAYS), required=False, help_text="By default the workflow's own.")
     changes = serializers.DictField(
         required=False, default=dict, help_text='Recipe values to replace, e.g. {"epochs": 3, "lora": {"rank": 8}}.'
     )
     priority = PriorityField(
         required=False, help_text="Normal where nothing is said; above takes the permission fine_tunes.prioritise."
+    )
+
+
+class Continuation(serializers.Serializer[Any]):
+    epochs = serializers.IntegerField(min_value=1, max_value=1000, help_text="More passes over the training records.")
+    name = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
+    changes = serializers.DictField(
+        required=False, default=dict, help_text="To the parent's recipe, as when a fine-tune is created."
     )
 
 
@@ -143,7 +159,10 @@ class FineTunes(Door):
         base_model = BaseModel.objects.filter(pk=asked.pop("base_model")).first()
         if base_model is None:
             raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
-        fine_tune = actions.request_fine_tune(actor=self.actor, version=version, base_model=base_model, **asked)
+        changes = asked.pop("changes") | {name: asked.pop(name) for name in ("method", "way") if name in asked}
+        fine_tune = actions.request_fine_tune(
+            actor=self.actor, version=version, base_model=base_model, changes=changes, **asked
+        )
         return Response(FineTuneDetailShape(fine_tune).data, status=201)
 
 
@@ -204,3 +223,41 @@ class FineTuneCancellation(Door):
         """Stops a fine-tune: at once if it waits, within seconds if it runs."""
         fine_tune = actions.cancel_fine_tune(actor=self.actor, fine_tune=self.find(_RUNS, pk=fine_tune_id))
         return Response(FineTuneShape(fine_tune).data)
+
+
+class FineTunePause(Door):
+    @extend_schema(
+        request=None, responses=FineTuneShape, parameters=[KEY], operation_id="pause_fine_tune", tags=["fine-tunes"]
+    )
+    @idempotent
+    def post(self, request: Request, fine_tune_id: UUID) -> Response:
+        """Frees the device and keeps what was learnt: at once if it is queued, within seconds if it runs."""
+        fine_tune = actions.pause_fine_tune(actor=self.actor, fine_tune=self.find(_RUNS, pk=fine_tune_id))
+        return Response(FineTuneShape(fine_tune).data)
+
+
+class FineTuneResumption(Door):
+    @extend_schema(
+        request=None, responses=FineTuneShape, parameters=[KEY], operation_id="resume_fine_tune", tags=["fine-tunes"]
+    )
+    @idempotent
+    def post(self, request: Request, fine_tune_id: UUID) -> Response:
+        """Queues a paused fine-tune; it goes on from its checkpoint."""
+        fine_tune = actions.resume_fine_tune(actor=self.actor, fine_tune=self.find(_RUNS, pk=fine_tune_id))
+        return Response(FineTuneShape(fine_tune).data)
+
+
+class FineTuneContinuation(Door):
+    @extend_schema(
+        request=Continuation,
+        responses={201: FineTuneDetailShape},
+        parameters=[KEY],
+        operation_id="continue_fine_tune",
+        tags=["fine-tunes"],
+    )
+    @idempotent
+    def post(self, request: Request, fine_tune_id: UUID) -> Response:
+        """Queues a fine-tune that goes on from the result of a finished one: same data, base model, method and way."""
+        parent = self.find(_RUNS, pk=fine_tune_id)
+        fine_tune = actions.continue_fine_tune(actor=self.actor, parent=parent, **self.checked(Continuation))
+        return Response(FineTuneDetailShape(fine_tune).data, status=201)

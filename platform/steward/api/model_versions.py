@@ -47,6 +47,11 @@ class GateShape(serializers.ModelSerializer[GateResult]):
 
 
 class EvaluationShape(serializers.ModelSerializer[Evaluation]):
+    measures = serializers.ListField(
+        child=serializers.DictField(),
+        help_text="Further figures: base, tuned and gain are [figure, low, high] or null.",
+    )
+    baseline = serializers.DictField(help_text="What the base stands for where it is no answer of a model.")
     base = serializers.SerializerMethodField()
     tuned = serializers.SerializerMethodField()
     gain = serializers.SerializerMethodField(help_text="Tuned minus base, paired by record.")
@@ -58,6 +63,8 @@ class EvaluationShape(serializers.ModelSerializer[Evaluation]):
             "id",
             "state",
             "metric",
+            "baseline",
+            "measures",
             "record_count",
             "done_count",
             "total_count",

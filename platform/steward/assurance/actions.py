@@ -6,6 +6,7 @@ from domains.metrics import bootstrap_interval, paired_difference
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
 from steward.assurance.gates import GateOutcome
+from steward.assurance.judging import Judgement
 from steward.assurance.models import Evaluation, EvaluationState, GateResult, GateState
 from steward.assurance.queueing import queue_evaluation
 from steward.audit.actor import Actor, Refused
@@ -37,18 +38,26 @@ def request_evaluation(*, actor: Actor, model_version: ModelVersion) -> Evaluati
 
 @audited(Event.EVALUATION_FINISHED)
 def finish_evaluation(
-    *, actor: Actor, evaluation: Evaluation, finished: EvaluateFinished, predictions: SealedObject, key: DataKey
+    *,
+    actor: Actor,
+    evaluation: Evaluation,
+    finished: EvaluateFinished,
+    judgement: Judgement,
+    predictions: SealedObject,
+    key: DataKey,
 ) -> Evaluation:
     """Stores scores and intervals, and destroys the shard the models were tested on.
 
     Args:
+        judgement: what the answers are worth.
         predictions: the sealed predictions, not yet saved.
         key: the key the test shard was sealed with; destroyed with it.
     """
     locked = Evaluation.objects.select_for_update().get(pk=evaluation.pk)
     if locked.state != EvaluationState.RUNNING:
         raise Refused("This evaluation is over.", code="wrong_state", subject=locked)
-    base, tuned = finished.base_scores, finished.tuned_scores
+    base, tuned = judgement.base, judgement.tuned
+    locked.measures, locked.baseline = judgement.measures, judgement.baseline
     for name, interval in {
         "base": bootstrap_interval(base),
         "tuned": bootstrap_interval(tuned),

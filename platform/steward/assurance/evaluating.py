@@ -7,6 +7,7 @@ end, those of a killed try included. Scores come as events; texts stay sealed.
 import contextlib
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.db import transaction
 from compliance.vault import VaultError
 from steward.assurance import actions
 from steward.assurance.gates import run_gates
+from steward.assurance.judging import judged
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Actor, UserError
 from steward.datasets.models import Split
@@ -45,18 +47,28 @@ class TrainerFailed(Exception):
         self.code = code
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What an evaluating process said: its last word, and what it measured on preference pairs."""
+
+    finished: events.EvaluateFinished
+    pairs: events.PairsCompared | None
+
+
 def evaluate(evaluation_id: str) -> Evaluation:
     """Carries out an evaluation and its gates; does nothing if it is over."""
     evaluation = _load(evaluation_id)
     if evaluation.state == EvaluationState.RUNNING:
         try:
             key, spec = _prepare(evaluation)
-            finished = _run_trainer(evaluation, key, spec)
+            said = _run_trainer(evaluation, key, spec)
+            predictions = _sealed(evaluation, said.finished)
             evaluation = actions.finish_evaluation(
                 actor=WORKER,
                 evaluation=evaluation,
-                finished=finished,
-                predictions=_sealed(evaluation, finished),
+                finished=said.finished,
+                judgement=judged(evaluation, said.finished, said.pairs, predictions),
+                predictions=predictions,
                 key=key,
             )
         except (TrainerFailed, UserError, VaultError, OSError) as error:
@@ -98,7 +110,7 @@ def _prepare(evaluation: Evaluation) -> tuple[DataKey, Path]:
         if evaluation.test_key is not None and evaluation.test_key.wrapped is not None:
             destroy_with_key(evaluation.test_key)  # of a worker that was killed
         key = make_key(evaluation.workspace, KeyLevel.RUN, version.dataset.key)
-        shard = write_shard(version, workflow, Split.TEST, key)
+        shard = write_shard(version, workflow, fine_tune.method, Split.TEST, key)
         shard.sealed.save(force_insert=True)
         evaluation.test_key = key
         evaluation.save(update_fields=["test_key"])
@@ -110,7 +122,7 @@ def _prepare(evaluation: Evaluation) -> tuple[DataKey, Path]:
     return key, write_spec(run_folder(fine_tune), f"evaluate-{evaluation.pk}.json", spec)
 
 
-def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.EvaluateFinished:
+def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
     """Scores out of a trainer process. One that is killed is started again; so is one that found the run's folder held
     by the trainer of a killed worker, which ends as soon as it notices that nobody listens.
 
@@ -118,9 +130,9 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eva
         TrainerFailed: it said why it cannot, or was killed again and again.
     """
     for _ in range(MAX_STARTS):
-        ended = _ask_trainer(evaluation, key, spec)
+        ended, pairs = _ask_trainer(evaluation, key, spec)
         if isinstance(ended, events.EvaluateFinished):
-            return ended
+            return Said(ended, pairs)
         if isinstance(ended, events.RunFailed) and ended.code != FOLDER_BUSY:
             raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
         time.sleep(PAUSE_SECONDS)
@@ -130,13 +142,16 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eva
     )
 
 
-def _ask_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Event | None:
-    """The last event of one evaluating process; None if it said nothing."""
+def _ask_trainer(
+    evaluation: Evaluation, key: DataKey, spec: Path
+) -> tuple[events.Event | None, events.PairsCompared | None]:
+    """The last event of one evaluating process, None if it said nothing; and what it said of pairs."""
     fine_tune = evaluation.model_version.fine_tune
     workflow = workflow_for(evaluation.workspace.domain, fine_tune.workflow)
     command = trainer_command("evaluate", "--spec", str(spec), "--out", str(run_folder(fine_tune)))
     command += ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
     ended: events.Event | None = None
+    pairs: events.PairsCompared | None = None
     with (
         open(run_folder(fine_tune) / "trainer.log", "ab") as log,
         subprocess.Popen(
@@ -157,8 +172,10 @@ def _ask_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> events.Eve
             event = events.decode(line.decode())
             if isinstance(event, events.EvaluateProgress):
                 _note_progress(evaluation, event)
+            if isinstance(event, events.PairsCompared):
+                pairs = event
             ended = event
-    return ended
+    return ended, pairs
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

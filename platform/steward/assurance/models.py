@@ -40,6 +40,8 @@ class Evaluation(models.Model):
     base_loss = models.FloatField(null=True)
     tuned_loss = models.FloatField(null=True)
     scores = models.JSONField(default=dict, help_text="Record ids with both scores; no text.")
+    measures = models.JSONField(default=list, help_text="Figures beside the metric, each with its interval.")
+    baseline = models.JSONField(default=dict, help_text="What the base stands for where it is no answer of a model.")
     test_key = models.ForeignKey(
         DataKey,
         on_delete=models.PROTECT,

@@ -12,7 +12,7 @@ def queue_evaluation(model_version: ModelVersion, requested_by_id: int | None) -
     evaluation = Evaluation(
         workspace=model_version.workspace,
         model_version=model_version,
-        metric=workflow_for(model_version.workspace.domain, fine_tune.workflow).metric,
+        metric=fine_tune.method.metric or workflow_for(model_version.workspace.domain, fine_tune.workflow).metric,
         total_count=2 * fine_tune.dataset_version.split_counts["test"],
         requested_by_id=requested_by_id,
     )

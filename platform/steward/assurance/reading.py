@@ -39,8 +39,9 @@ def predictions(evaluation: Evaluation) -> Iterator[Prediction]:
         for line in file:
             row = json.loads(line)
             base_score, tuned_score = scores[row["id"]]
+            base = evaluation.baseline.get("answer", row["base"])
             yield Prediction(
-                row["id"], row.get("prompt", ""), row["reference"], row["base"], row["tuned"], base_score, tuned_score
+                row["id"], row.get("prompt", ""), row["reference"], base, row["tuned"], base_score, tuned_score
             )
 
 

@@ -65,6 +65,9 @@ class Event(StrEnum):
     FINE_TUNE_PRIORITISED = "fine_tune.prioritised"
     FINE_TUNE_DISPATCHED = "fine_tune.dispatched"
     FINE_TUNE_RESUMED = "fine_tune.resumed"
+    FINE_TUNE_PAUSE_REQUESTED = "fine_tune.pause_requested"
+    FINE_TUNE_PAUSED = "fine_tune.paused"
+    FINE_TUNE_RESUME_REQUESTED = "fine_tune.resume_requested"
     FINE_TUNE_CANCELLED = "fine_tune.cancelled"
     FINE_TUNE_FAILED = "fine_tune.failed"
     FINE_TUNE_SUCCEEDED = "fine_tune.succeeded"
@@ -144,11 +147,25 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.RECORD_REVEALED: ("reason",),
         Event.ORIGINAL_REVEALED: ("reason", "version", "ordinal", "type"),
         Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),
-        Event.FINE_TUNE_REQUESTED: ("base_model", "dataset_version", "spec", "workflow", "priority", "cloned_from"),
+        Event.FINE_TUNE_REQUESTED: (
+            "base_model",
+            "dataset_version",
+            "spec",
+            "workflow",
+            "priority",
+            "cloned_from",
+            "method",
+            "way",
+            "parent",
+            "parent_adapter",
+        ),
         Event.FINE_TUNE_APPROVED: (),
         Event.FINE_TUNE_PRIORITISED: ("priority",),
         Event.FINE_TUNE_DISPATCHED: ("attempt", "train", "validation", "test", "device", "code", "spec"),
         Event.FINE_TUNE_RESUMED: ("attempt", "step"),
+        Event.FINE_TUNE_PAUSE_REQUESTED: ("step",),
+        Event.FINE_TUNE_PAUSED: ("step", "has_checkpoint"),
+        Event.FINE_TUNE_RESUME_REQUESTED: ("step",),
         Event.FINE_TUNE_CANCELLED: ("step",),
         Event.FINE_TUNE_FAILED: ("code", "step"),
         Event.FINE_TUNE_SUCCEEDED: ("steps", "tokens", "seconds", "best_step"),

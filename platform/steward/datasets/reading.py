@@ -45,6 +45,7 @@ class OpenRedacted:
     """
 
     record_id: int
+    subject_id: int
     ordinal: int
     split: str
     payload: dict[str, Any]
@@ -139,7 +140,8 @@ class RecordReader:
             sealed = self._open_redacted(row)
             payload, findings = sealed["payload"], sealed["findings"]
             privileged = sealed.get("privileged") or [[] for _ in findings]
-            yield OpenRedacted(row.record_id, row.ordinal, subject.split or "train", payload, findings, privileged)
+            place = (row.record_id, subject.pk, row.ordinal, subject.split or "train")
+            yield OpenRedacted(*place, payload, findings, privileged)
 
     def _open_redacted(self, row: RedactedRecord) -> dict[str, Any]:
         subject = row.record.subject

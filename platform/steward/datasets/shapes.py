@@ -1,7 +1,8 @@
 """What a row means: the shapes users bring, detected, and turned into one payload form.
 
 A payload is `{"fields": {name: text}}` for a workflow's mapping, or, for chat data,
-`{"messages": [{"role", "content", "weight"?}]}`.
+`{"messages": [{"role", "content", "weight"?}]}`; of a preference record the last message is the chosen answer and
+`rejected` beside `messages` is the worse one. Of a labelled record the last message is the label.
 
 Guarantees that a payload holds texts only, ends with a non-empty assistant message where it has messages, and that each
 row that does not fit is reported with line, column and what to do. Never repeats a value.
@@ -38,8 +39,13 @@ SUBJECT_COLUMNS = (
     "matter_id",
 )
 GROUP_COLUMNS = ("split", "group")
-# In this order: the first shape whose columns are all there is the one.
+# In this order: the first shape whose columns are all there is the one. Preference records come with a prompt of their
+# own (TRL's explicit form), as two whole conversations (its implicit form), or as in OpenAI's preference files.
+# Source: TRL documentation, "Dataset formats and types", preference; OpenAI API reference, "Preference input".
 _SHAPES: dict[str, tuple[str, ...]] = {
+    "preference": ("prompt", "chosen", "rejected"),
+    "preference_conversations": ("chosen", "rejected"),
+    "preference_openai": ("input", "preferred_output", "non_preferred_output"),
     "messages": ("messages",),
     "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
@@ -47,11 +53,14 @@ _SHAPES: dict[str, tuple[str, ...]] = {
     "text_label": ("text", "label"),
     "text": ("text",),
 }
+PREFERENCE_SHAPES = ("preference", "preference_conversations", "preference_openai")
+LABELLED_SHAPES = ("text_label",)
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """Which columns are read. `fields` maps a workflow's fields to columns; chat shapes need none.
+    """Which columns are read. `fields` maps a workflow's fields to columns; of a chat shape, its columns that have
+    another name in the file.
 
     `subject` names the person a row is about; `group` what the split keeps together (default: the subject).
     """
@@ -92,15 +101,15 @@ def propose(row: Row, workflow: Workflow | None, overrides: Mapping[str, str] | 
     subject = chosen.pop("subject", None) or next((columns[c] for c in SUBJECT_COLUMNS if c in columns), None)
     group = chosen.pop("group", None) or next((columns[c] for c in GROUP_COLUMNS if c in columns), None)
     if workflow is None:
-        shape = detect(row)
+        shape = detect(_renamed(row, chosen))
         if shape is None:
             raise Refused(
                 f"The columns {_shown(row)} are no known shape. Known: "
                 + "; ".join(f"{name} ({', '.join(needed)})" for name, needed in _SHAPES.items())
-                + ". Or choose a workflow and map its fields.",
+                + ". Map them, e.g. --map text=COLUMN, or choose a workflow and map its fields.",
                 code="shape_unknown",
             )
-        return ColumnMapping(shape, {}, subject, group)
+        return ColumnMapping(shape, {name: chosen[name] for name in _SHAPES[shape] if name in chosen}, subject, group)
     fields = {field: chosen.get(field) or columns.get(_plain(field)) for field in workflow.mapping.fields}
     missing = sorted(field for field, column in fields.items() if column is None)
     if missing:
@@ -122,10 +131,17 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
+def _renamed(row: Row, fields: Mapping[str, str]) -> Row:
+    """The row with some of its columns under the names that a shape gives them."""
+    return {**row, **{name: row[column] for name, column in fields.items() if column in row}} if fields else row
+
+
 def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
     """A function (line, row) → payload, which reports what is wrong with a row and returns None for it."""
     if mapping.shape == "workflow":
         return _FieldReader(mapping.fields, problems)
+    if mapping.shape in PREFERENCE_SHAPES:
+        return _PairReader(mapping, problems)
     read = {
         "messages": _read_messages,
         "sharegpt": _read_sharegpt,
@@ -137,7 +153,7 @@ def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row]
 
     def convert(line: int, row: Row) -> Payload | None:
         before = problems.count
-        messages = read(line, row, problems)
+        messages = read(line, _renamed(row, mapping.fields), problems)
         if problems.count > before:
             return None
         return {"messages": messages}
@@ -166,6 +182,79 @@ class _FieldReader:
                 found = "empty" if value in (None, "") or isinstance(value, str) else f"a {type(value).__name__}"
                 self._problems.add(line, column, "not_a_text", f"Field “{field}” must be a text; it is {found}.")
         return {"fields": picked} if len(picked) == len(self._fields) else None
+
+
+class _PairReader:
+    """Two answers to one prompt, in any of the three preference shapes."""
+
+    def __init__(self, mapping: ColumnMapping, problems: Problems) -> None:
+        self._mapping, self._problems = mapping, problems
+        self._read = {
+            "preference": self._with_prompt,
+            "preference_conversations": self._conversations,
+            "preference_openai": self._openai,
+        }[mapping.shape]
+
+    def __call__(self, line: int, row: Row) -> Payload | None:
+        before = self._problems.count
+        prompt, chosen, rejected = self._read(line, _renamed(row, self._mapping.fields))
+        if self._problems.count > before:
+            return None
+        messages = _read_messages(line, {"messages": [*prompt, _assistant(chosen)]}, self._problems)
+        if chosen.strip() == rejected.strip():
+            message = "Chosen and rejected answer are the same; a pair teaches nothing then. Remove the line."
+            self._problems.add(line, "rejected", "same_answers", message)
+        return {"messages": messages, "rejected": rejected} if self._problems.count == before else None
+
+    def _with_prompt(self, line: int, row: Row) -> tuple[list[Any], str, str]:
+        prompt = row.get("prompt")
+        if not isinstance(prompt, list):
+            prompt = [{"role": "user", "content": _text(line, row, "prompt", self._problems)}]
+        return prompt, self._answer(line, row, "chosen"), self._answer(line, row, "rejected")
+
+    def _conversations(self, line: int, row: Row) -> tuple[list[Any], str, str]:
+        """The prompt is what both conversations begin with; each then ends in one answer."""
+        sides = [row.get("chosen"), row.get("rejected")]
+        for name, side in zip(("chosen", "rejected"), sides, strict=True):
+            if not isinstance(side, list) or len(side) < 2:
+                message = "Without a column “prompt” this must be a list of at least two messages."
+                self._problems.add(line, name, "missing_prompt", message)
+                return [], "", ""
+        one, other = sides
+        assert isinstance(one, list)
+        assert isinstance(other, list)
+        if one[:-1] != other[:-1]:
+            message = "Both conversations must be the same up to their last message, which is the answer."
+            self._problems.add(line, "rejected", "prompts_differ", message)
+        answers = {"chosen": [one[-1]], "rejected": [other[-1]]}
+        return one[:-1], self._answer(line, answers, "chosen"), self._answer(line, answers, "rejected")
+
+    def _openai(self, line: int, row: Row) -> tuple[list[Any], str, str]:
+        given = row.get("input")
+        prompt = given.get("messages") if isinstance(given, dict) else None
+        if not isinstance(given, dict) or not isinstance(prompt, list) or not prompt:
+            self._problems.add(line, "input", "missing_messages_list", "“input” must hold a list “messages”.")
+            return [], "", ""
+        if given.get("tools"):
+            self._problems.add(line, "input.tools", "tools_not_read", "Tools are not imported. Remove them.")
+        preferred, other = "preferred_output", "non_preferred_output"
+        return prompt, self._answer(line, row, preferred), self._answer(line, row, other)
+
+    def _answer(self, line: int, row: Row, column: str) -> str:
+        """The one answer in a column: a text, or a list of one message of the assistant."""
+        value = row.get(column)
+        if not isinstance(value, list):
+            return _text(line, row, column, self._problems)
+        only = value[0] if len(value) == 1 and isinstance(value[0], dict) else {}
+        if only.get("role") != "assistant" or not isinstance(only.get("content"), str) or not only["content"].strip():
+            message = "This must be a text, or a list of one message of the assistant with a non-empty “content”."
+            self._problems.add(line, column, "not_an_answer", message)
+            return ""
+        return str(only["content"])
+
+
+def _assistant(answer: str) -> Payload:
+    return {"role": "assistant", "content": answer}
 
 
 def _text(line: int, row: Row, column: str, problems: Problems, *, is_required: bool = True) -> str:
@@ -241,6 +330,9 @@ def _read_alpaca(line: int, row: Row, problems: Problems) -> list[Payload]:
 
 
 def _read_text_label(line: int, row: Row, problems: Problems) -> list[Payload]:
+    label = row.get("label")
+    if type(label) is int:  # classes are often numbered
+        row = {**row, "label": str(label)}
     return _pair(_text(line, row, "text", problems), _text(line, row, "label", problems))
 
 
@@ -252,21 +344,27 @@ def slots(payload: Payload) -> list[str]:
     """The texts of a payload in a fixed order: what redaction reads."""
     if "fields" in payload:
         return list(payload["fields"].values())
-    return [message["content"] for message in payload["messages"]]
+    rejected = [payload["rejected"]] if "rejected" in payload else []
+    return [*(message["content"] for message in payload["messages"]), *rejected]
 
 
 def with_slots(payload: Payload, texts: list[str]) -> Payload:
     """The payload with its texts replaced, in the order of `slots`."""
     if "fields" in payload:
         return {"fields": dict(zip(payload["fields"], texts, strict=True))}
-    return {"messages": [{**m, "content": text} for m, text in zip(payload["messages"], texts, strict=True)]}
+    rejected = {}
+    if "rejected" in payload:
+        *texts, rejected["rejected"] = texts
+    messages = [{**m, "content": text} for m, text in zip(payload["messages"], texts, strict=True)]
+    return {"messages": messages, **rejected}
 
 
 def slot_names(payload: Payload) -> list[str]:
-    """What a person calls each text of `slots`: the field, or the role of the message."""
+    """What a person calls each text of `slots`: the field, or the role of the message; of a pair's answers which."""
     if "fields" in payload:
         return list(payload["fields"])
-    return [message["role"] for message in payload["messages"]]
+    roles = [message["role"] for message in payload["messages"]]
+    return [*roles[:-1], "chosen", "rejected"] if "rejected" in payload else roles
 
 
 class ClosedLabels:

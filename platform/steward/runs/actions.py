@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from compliance.canonical import sha256_digest
-from domains.packs import load_pack
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
 from steward.audit.actor import Actor, Denied, Refused
@@ -18,16 +18,22 @@ from steward.catalog.models import BaseModel
 from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, VersionState
 from steward.runs.dispatch import claim_devices, end_claim, refuse_hopeless, wanted_devices
-from steward.runs.models import FineTune, ModelVersion, Pool, Priority, RunState
-from steward.runs.recipes import merged_recipe, with_changes
+from steward.runs.fitting import parts_from_data
+from steward.runs.methods import method_of
+from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Pool, Priority, RunState
+from steward.runs.recipes import merged_recipe, with_changes, workflow_of
 from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.signals import model_version_made
-from steward.runs.specs import build_spec, output_context, run_folder, write_spec
+from steward.runs.specs import build_spec, discard_checkpoint, output_context, run_folder, write_spec
 from steward.vault.keys import make_key
 from steward.vault.models import KeyLevel, SealedObject
-from steward.vault.objects import destroy_with_key
+from steward.vault.objects import ObjectWriter, destroy_with_key, open_object
 from trainers.events import RunFinished
+
+CHUNK_BYTES = 1 << 20
+# What a continued fine-tune takes from its parent unchanged: the shape of what is trained, and what is learnt.
+KEPT_BY_CHILDREN = ("method", "way", "lora", "quantise", "prompt", "preference")
 
 
 @audited(Event.FINE_TUNE_REQUESTED)
@@ -38,7 +44,7 @@ def request_fine_tune(
     base_model: BaseModel,
     name: str,
     workflow: str = "",
-    changes: dict[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
     priority: int = Priority.NORMAL,
     cloned_from: FineTune | None = None,
 ) -> FineTune:
@@ -46,15 +52,74 @@ def request_fine_tune(
 
     Args:
         workflow: whose recipe, metric and gates apply; by default the dataset's own, else the domain's demo workflow.
-        changes: values that replace those of the recipe, by their place in the training spec, e.g. {"epochs": 3}.
+        changes: values that replace those of the recipe, by their place in the training spec, e.g. {"epochs": 3};
+            `method` and `way` among them.
         priority: its place in the queue for devices; above normal takes a permission.
         cloned_from: a run of the same workspace whose settings take the recipe's place, with `changes` on top; where
             another workflow is chosen, that one's recipe counts. It trains from the start all the same.
 
     Raises:
-        Refused: the version is not approved, the workflow is unknown, the recipe is not a valid spec, or the workspace
-            may never have the devices.
+        Refused: the version is not approved, its records are not what the method needs, the workflow is unknown, the
+            recipe is not a valid spec, or the workspace may never have the devices.
     """
+    return _request(actor, version, base_model, name, workflow, changes or {}, priority, cloned_from=cloned_from)
+
+
+@audited(Event.FINE_TUNE_REQUESTED)
+def continue_fine_tune(
+    *, actor: Actor, parent: FineTune, epochs: int, name: str = "", changes: Mapping[str, Any] | None = None
+) -> FineTune:
+    """Queues a fine-tune that begins with the result of a finished one: same data, base model, method and way.
+
+    The schedule and the optimiser begin anew; what the parent learnt is the start, and is shipped if nothing better
+    comes of it.
+
+    Args:
+        epochs: more passes over the training records.
+        changes: to the parent's recipe; what decides the shape of what is trained stays.
+
+    Raises:
+        Refused: the parent did not succeed, or as `request_fine_tune`.
+    """
+    require(actor, Permission.START_FINE_TUNE, parent.workspace, parent)
+    if parent.state != RunState.SUCCEEDED:
+        raise Refused(
+            f"{parent} is {parent.get_state_display().lower()}. Only a fine-tune that succeeded can be continued.",
+            code="wrong_state",
+            subject=parent,
+        )
+    fixed = {name: parent.recipe[name] for name in KEPT_BY_CHILDREN if name in parent.recipe}
+    strange = sorted(name for name in changes or {} if name in fixed and (changes or {})[name] != fixed[name])
+    if strange:
+        raise Refused(
+            f"{', '.join(strange)}: a continued fine-tune keeps what decides the shape of the result. Start a new one.",
+            code="recipe_invalid",
+            subject=parent,
+        )
+    return _request(
+        actor,
+        parent.dataset_version,
+        parent.base_model,
+        name or f"{parent.name}, continued",
+        parent.workflow,
+        {**parent.recipe, "max_steps": None, **(changes or {}), "epochs": epochs},
+        Priority.NORMAL,
+        parent=parent,
+    )
+
+
+def _request(
+    actor: Actor,
+    version: DatasetVersion,
+    base_model: BaseModel,
+    name: str,
+    workflow: str,
+    changes: Mapping[str, Any],
+    priority: int,
+    *,
+    parent: FineTune | None = None,
+    cloned_from: FineTune | None = None,
+) -> FineTune:
     workspace = version.workspace
     require(actor, Permission.START_FINE_TUNE, workspace, version)
     if priority > Priority.NORMAL:
@@ -68,10 +133,17 @@ def request_fine_tune(
         )
     if not name.strip():
         raise Refused("Give the fine-tune a name.", code="name_missing", subject=version)
-    chosen = workflow or version.dataset.workflow or load_pack(workspace.domain).demo_workflow
+    chosen = workflow_of(workspace.domain, version.dataset.workflow, workflow)
     if cloned_from is not None:
-        changes = _cloned_settings(cloned_from, version, chosen, changes or {})
-    recipe = merged_recipe(workspace.domain, chosen, changes or {}, subject=version)
+        changes = _cloned_settings(cloned_from, version, chosen, changes)
+    recipe = merged_recipe(workspace.domain, chosen, changes, subject=version)
+    recipe |= parts_from_data(version, workflow_for(workspace.domain, chosen), method_of(recipe))
+    if parent is not None and recipe.get("classification") != parent.recipe.get("classification"):
+        raise Refused(
+            f"The labels of {version} are not those that {parent} learnt. Start a new fine-tune.",
+            code="labels_changed",
+            subject=parent,
+        )
     pool = Pool(settings.STEWARD_LAUNCHER)
     refuse_hopeless(workspace, pool, wanted_devices(recipe), subject=version)
     held = bool(workspace.policy["is_fine_tune_approval_required"])
@@ -82,6 +154,7 @@ def request_fine_tune(
         base_model=base_model,
         workflow=chosen,
         cloned_from=cloned_from,
+        parent=parent,
         recipe=recipe,
         state=RunState.AWAITING_APPROVAL if held else RunState.QUEUED,
         priority=priority,
@@ -97,6 +170,9 @@ def request_fine_tune(
         workflow=chosen,
         priority=Priority(priority).name.lower(),
         cloned_from=None if cloned_from is None else str(cloned_from.pk),
+        method=fine_tune.method.name,
+        way=fine_tune.way.name,
+        **({} if parent is None else {"parent": str(parent.pk), "parent_adapter": parent.model_version.adapter_digest}),
     )
     if not held:
         _queue(fine_tune)
@@ -147,11 +223,19 @@ def dispatch_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     locked = _lock(fine_tune)
     if locked.state != RunState.QUEUED:
         raise Refused(f"{locked} is {locked.get_state_display().lower()}.", code="wrong_state", subject=locked)
+    if locked.run_key is not None:  # it was paused: keys, shards and spec are there
+        locked.state = RunState.RUNNING
+        locked.save(update_fields=["state"])
+        record(locked, attempt=locked.attempt + 1, device="local", code=code_digest())
+        return locked
     version = locked.dataset_version
     workflow = workflow_for(locked.workspace.domain, locked.workflow)
     locked.run_key = make_key(locked.workspace, KeyLevel.RUN, version.dataset.key)
     locked.output_key = make_key(locked.workspace, KeyLevel.MODEL)
-    shards = [write_shard(version, workflow, split, locked.run_key) for split in (Split.TRAIN, Split.VALIDATION)]
+    shards = [
+        write_shard(version, workflow, locked.method, split, locked.run_key)
+        for split in (Split.TRAIN, Split.VALIDATION)
+    ]
     counts = {str(shard.split): shard.records for shard in shards}
     for shard in shards:
         if not shard.records:
@@ -161,7 +245,7 @@ def dispatch_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
                 subject=locked,
             )
         shard.sealed.save(force_insert=True)
-    spec = build_spec(locked, {str(shard.split): shard.sealed for shard in shards})
+    spec = build_spec(locked, {str(shard.split): shard.sealed for shard in shards}, start=_start(locked))
     written = write_spec(run_folder(locked), "spec.json", spec)
     digest = sha256_digest(written.read_bytes())
     locked.facts = {"code_digest": code_digest(), "library_versions": library_versions()}
@@ -178,6 +262,84 @@ def note_resumed(*, actor: Actor, fine_tune: FineTune) -> None:
     record(fine_tune, attempt=fine_tune.attempt, step=fine_tune.step)
 
 
+def _start(fine_tune: FineTune) -> SealedObject | None:
+    """The parent's result, sealed anew for this run: its trainer gets no key but its own."""
+    if fine_tune.parent is None:
+        return None
+    assert fine_tune.run_key is not None
+    with (
+        open_object(fine_tune.parent.model_version.adapter) as source,
+        ObjectWriter(fine_tune.workspace, fine_tune.run_key, "start", dataset=str(fine_tune.pk)) as writer,
+    ):
+        while chunk := source.read(CHUNK_BYTES):
+            writer.write(chunk)
+    writer.sealed.save(force_insert=True)
+    return writer.sealed
+
+
+@audited(Event.FINE_TUNE_PAUSE_REQUESTED)
+def pause_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
+    """Frees the device and keeps what was learnt: at once if it waits in the queue, within seconds if it runs.
+
+    Its shards and its key stay, sealed, until it is resumed or cancelled.
+
+    Raises:
+        Refused: it neither runs nor is queued.
+    """
+    require(actor, Permission.START_FINE_TUNE, fine_tune.workspace, fine_tune)
+    locked = _lock(fine_tune)
+    if locked.state not in (RunState.QUEUED, RunState.RUNNING):
+        raise Refused(
+            f"{locked} is {locked.get_state_display().lower()}; only what runs or is queued can be paused.",
+            code="wrong_state",
+            subject=locked,
+        )
+    if locked.state == RunState.QUEUED:
+        end_claim(locked.pk)
+    locked.state = RunState.PAUSING if locked.state == RunState.RUNNING else RunState.PAUSED
+    locked.save(update_fields=["state"])
+    record(locked, step=locked.step)
+    return locked
+
+
+@audited(Event.FINE_TUNE_PAUSED)
+def finish_pause(*, actor: Actor, fine_tune: FineTune, has_checkpoint: bool, event_offset: int) -> FineTune:
+    """Puts a run aside once its trainer is gone.
+
+    Args:
+        has_checkpoint: whether it will go on from a step, or begin anew.
+        event_offset: bytes of the event file that were read, the trainer's last word included.
+    """
+    locked = _lock(fine_tune)
+    if locked.state != RunState.PAUSING:
+        raise Refused(f"{locked} is {locked.get_state_display().lower()}.", code="wrong_state", subject=locked)
+    locked.state, locked.event_offset = RunState.PAUSED, event_offset
+    locked.process_id, locked.cluster_job = None, ""
+    locked.save(update_fields=["state", "event_offset", "process_id", "cluster_job"])
+    record(locked, step=locked.step, has_checkpoint=has_checkpoint)
+    return locked
+
+
+@audited(Event.FINE_TUNE_RESUME_REQUESTED)
+def resume_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
+    """Queues a paused fine-tune; it goes on from its checkpoint.
+
+    Raises:
+        Refused: it is not paused.
+    """
+    require(actor, Permission.START_FINE_TUNE, fine_tune.workspace, fine_tune)
+    locked = _lock(fine_tune)
+    if locked.state != RunState.PAUSED:
+        raise Refused(
+            f"{locked} is {locked.get_state_display().lower()}, not paused.", code="wrong_state", subject=locked
+        )
+    locked.state = RunState.QUEUED
+    locked.save(update_fields=["state"])
+    record(locked, step=locked.step)
+    _queue(locked)
+    return locked
+
+
 @audited(Event.FINE_TUNE_CANCELLED)
 def cancel_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     """Stops a fine-tune: at once if it waits, within seconds if it runs.
@@ -189,15 +351,18 @@ def cancel_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     locked = _lock(fine_tune)
     if locked.is_over:
         raise Refused(f"{locked} is over.", code="wrong_state", subject=locked)
-    if locked.state == RunState.RUNNING:
-        locked.state = RunState.CANCELLING
-    elif locked.state != RunState.CANCELLING:
-        locked.state = RunState.CANCELLED
-        locked.finished_at = timezone.now()
-        end_claim(locked.pk)
-    locked.save(update_fields=["state", "finished_at"])
     record(locked, step=locked.step)
-    return locked
+    if locked.state in DRIVEN_STATES:
+        locked.state = RunState.CANCELLING
+        locked.save(update_fields=["state"])
+        return locked
+    end_claim(locked.pk)
+    if locked.run_key is None:
+        locked.state, locked.finished_at = RunState.CANCELLED, timezone.now()
+        locked.save(update_fields=["state", "finished_at"])
+        return locked
+    transaction.on_commit(lambda: discard_checkpoint(locked))
+    return _end(locked, RunState.CANCELLED)
 
 
 @audited(Event.SHARDS_DESTROYED)

@@ -2,7 +2,8 @@
 
 Guarantees that killing the worker or the trainer at any moment loses nothing but seconds: a later call attaches to a
 living trainer, or starts one that resumes from the last checkpoint. Three trainers that die without a word are a
-failure. Each event is applied once, together with the file position behind it.
+failure. Each event is applied once, together with the file position behind it. A paused run has no trainer and waits
+for whoever resumes it; its next trainer goes on from the checkpoint.
 """
 
 import math
@@ -13,15 +14,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from compliance.vault import VaultError
-from steward.audit.actor import Actor, UserError
+from steward.audit.actor import Actor, Refused, UserError
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs import actions
 from steward.runs.curves import QUANTITIES
 from steward.runs.launchers import Launcher, LaunchError, launcher_of
-from steward.runs.models import FineTune, Measurement, RunState
+from steward.runs.models import DRIVEN_STATES, FineTune, Measurement, RunState
 from steward.runs.processes import key_line
 from steward.runs.sealed_outputs import facts_of, part_of
-from steward.runs.specs import discard_checkpoint, run_folder
+from steward.runs.specs import checkpoint_of, discard_checkpoint, run_folder
 from steward.vault.keys import open_key
 from trainers import events
 from trainers.spec import SpecError
@@ -60,18 +61,20 @@ def _drive(fine_tune_id: str) -> FineTune:
             fine_tune = actions.dispatch_fine_tune(actor=WORKER, fine_tune=fine_tune)
         except (UserError, VaultError, SpecError) as error:
             fine_tune = _load(fine_tune_id)
-            if fine_tune.is_over:  # cancelled a moment ago
+            if fine_tune.state != RunState.QUEUED:  # cancelled or paused a moment ago
                 return fine_tune
             code = getattr(error, "code", "dispatch_failed")
             return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=str(error))
     silent_deaths, launcher = 0, launcher_of(fine_tune)
-    while fine_tune.state in (RunState.RUNNING, RunState.CANCELLING):
+    while fine_tune.state in DRIVEN_STATES:
         if not launcher.is_alive(fine_tune):
             launcher.follow(fine_tune)
             if ended := _apply_new_events(fine_tune):
                 return _finish(fine_tune, ended)
             if fine_tune.state == RunState.CANCELLING:
                 return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
+            if fine_tune.state == RunState.PAUSING:
+                return _pause(fine_tune)
             if silent_deaths == MAX_SILENT_DEATHS:
                 message = "The trainer was killed again and again. Is memory or disk short? See `manage.py doctor`."
                 return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
@@ -88,6 +91,8 @@ def _drive(fine_tune_id: str) -> FineTune:
         fine_tune = _load(fine_tune_id)
         if fine_tune.state == RunState.CANCELLING:
             launcher.cancel(fine_tune)
+        if fine_tune.state == RunState.PAUSING:
+            launcher.pause(fine_tune)
     return fine_tune
 
 
@@ -120,7 +125,7 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
         for line in lines:
             event = events.decode(line.decode())
             _apply(fine_tune, event, measurements)
-            if _is_end(event):
+            if _is_end(event, fine_tune):
                 ended = event
         for measurement in measurements.values():
             measurement.event_offset = offset
@@ -139,8 +144,10 @@ def _apply_new_events(fine_tune: FineTune) -> events.Event | None:
     return ended
 
 
-def _is_end(event: events.Event) -> bool:
-    """Whether the run ended with this event."""
+def _is_end(event: events.Event, fine_tune: FineTune) -> bool:
+    """Whether the run ended with this event, or was put aside."""
+    if isinstance(event, events.RunPaused):
+        return fine_tune.state != RunState.RUNNING  # nobody asked for it: its trainer is started again
     if isinstance(event, events.RunFailed):
         # Its worker was killed before it could hand the keys over, or a part of it was: another one begins.
         return event.code not in (NO_KEYS, ONE_LOST)
@@ -207,6 +214,19 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
             pass  # the other events end the run (see `_finish`) or tell of checkpoints, which resuming finds itself
 
 
+def _pause(fine_tune: FineTune) -> FineTune:
+    """Puts a run aside whose trainer is gone, behind everything that it said."""
+    said = run_folder(fine_tune) / "events.jsonl"
+    _, offset = _whole_lines(said, fine_tune.event_offset) if said.exists() else ([], 0)
+    has_checkpoint = checkpoint_of(fine_tune).exists()
+    try:
+        return actions.finish_pause(
+            actor=WORKER, fine_tune=fine_tune, has_checkpoint=has_checkpoint, event_offset=offset
+        )
+    except Refused:  # cancelled a moment ago
+        return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
+
+
 def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
     launcher_of(fine_tune).collect(fine_tune)
     match ended:
@@ -217,7 +237,9 @@ def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
                 return actions.fail_fine_tune(
                     actor=WORKER, fine_tune=fine_tune, code="adapter_unreadable", message=str(error)
                 )
-        case events.RunCancelled():
+        case events.RunCancelled() | events.RunPaused():
+            if _load(str(fine_tune.pk)).state == RunState.PAUSING:
+                return _pause(fine_tune)
             return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
         case events.RunFailed():
             message = f"{ended.message}; {ended.hint}"

@@ -11,6 +11,7 @@ from steward.audit.actor import Actor
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.runs.claims import Allowance, DeviceClaim, Pool, Priority
+from steward.runs.methods import Method, Way, method_of, way_of
 from steward.vault.models import DataKey, SealedObject
 
 __all__ = ["Allowance", "DeviceClaim", "FineTune", "Measurement", "ModelVersion", "Pool", "Priority", "RunState"]
@@ -20,12 +21,16 @@ class RunState(models.TextChoices):
     AWAITING_APPROVAL = "awaiting", "Awaiting approval"
     QUEUED = "queued", "Queued"
     RUNNING = "running", "Running"
+    PAUSING = "pausing", "Pausing"
+    PAUSED = "paused", "Paused"
     CANCELLING = "cancelling", "Cancelling"
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
     CANCELLED = "cancelled", "Cancelled"
 
 
+# A trainer is there, or is to be.
+DRIVEN_STATES = (RunState.RUNNING, RunState.PAUSING, RunState.CANCELLING)
 TERMINAL_STATES = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 
@@ -50,6 +55,13 @@ class FineTune(models.Model):
         null=True,
         related_name="clones",
         help_text="The fine-tune whose settings this one began with; it trains from the start all the same.",
+    )
+    parent = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="continuations",
+        help_text="The finished fine-tune whose result this one goes on from.",
     )
     recipe = models.JSONField(help_text="The part of the training spec that a person decides.")
     state = models.CharField(max_length=12, choices=RunState.choices, default=RunState.QUEUED)
@@ -94,6 +106,16 @@ class FineTune(models.Model):
     def was_launched(self) -> bool:
         """Whether a trainer is remembered, alive or dead."""
         return self.process_id is not None or bool(self.cluster_job)
+
+    @property
+    def method(self) -> Method:
+        """What is learnt."""
+        return method_of(self.recipe)
+
+    @property
+    def way(self) -> Way:
+        """What is trained."""
+        return way_of(self.recipe)
 
     @property
     def progress_percent(self) -> int:

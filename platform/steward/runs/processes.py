@@ -94,6 +94,12 @@ def ask_to_stop(process_id: int, started_at: float) -> None:
         os.kill(process_id, signal.SIGTERM)
 
 
+def ask_to_pause(process_id: int, started_at: float) -> None:
+    """Sends SIGUSR1 to that very process, if it still runs. The trainer then keeps its last step and ends."""
+    if is_alive(process_id, started_at):
+        os.kill(process_id, signal.SIGUSR1)
+
+
 def collect(process_id: int | None, within_seconds: float = 10.0) -> None:
     """Waits for a trainer of ours that has said its last word, so that no zombie stays. Others' are not waited for."""
     own = _started.pop(process_id or 0, None)

@@ -1,9 +1,16 @@
-"""Recipes: a workflow's training settings with a person's changes, checked before anything is queued."""
+"""Recipes: a workflow's training settings with a person's changes, checked before anything is queued.
+
+A recipe has the settings that belong to its method and way, and no others. Where a change names another method or way
+than the workflow's and no learning rate, the workflow's is scaled to what is usual for them (`methods`).
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from domains.packs import load_pack
+from domains.workflows import TrainingRecipe
 from steward.audit.actor import Refused
+from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
 from trainers.spec import SpecError, read_spec
 
@@ -18,40 +25,86 @@ _SURROUNDINGS: dict[str, Any] = {
     "data": {"train": _OBJECT, "validation": _OBJECT},
     "output": {"context": _CONTEXT},
 }
-# What the platform can hand to a trainer and take back from it; the trainer by itself can do more.
-_SERVED = {"method": ("sft",), "way": ("lora",)}
+# Read from the data for every fine-tune anew; what a change says of it is passed over, so that a recipe can be reused.
+_FROM_DATA: dict[Records, tuple[str, dict[str, Any]]] = {
+    Records.LABELS: ("classification", {"labels": ["one", "other"]}),
+}
 
 
-def merged_recipe(domain: str, workflow: str, changes: dict[str, Any], subject: object = None) -> dict[str, Any]:
-    """The workflow's recipe with `changes` on top.
+def merged_recipe(domain: str, workflow: str, changes: Mapping[str, Any], subject: object = None) -> dict[str, Any]:
+    """The workflow's recipe with `changes` on top, without what the data decide.
+
+    Args:
+        changes: by place in the training spec; `way` may also be `rslora` or `qlora`.
 
     Raises:
-        Refused: no such workflow, or the result is not a valid spec; every problem is named with its path.
+        Refused: no such workflow, method or way, or the result is not a valid spec; every problem is named with its
+            path.
     """
     try:
-        recipe = workflow_for(domain, workflow).recipe.spec_fields()
+        own = workflow_for(domain, workflow).recipe
     except KeyError:
         raise Refused(
             f"The domain {domain} has no workflow {workflow!r}.", code="workflow_unknown", subject=subject
         ) from None
-    for key, value in changes.items():
+    given = {key: value for key, value in changes.items() if key not in ("method", "way")}
+    for name, _ in _FROM_DATA.values():
+        given.pop(name, None)
+    method, way = _chosen(own, changes, subject)
+    recipe = own.spec_fields(method.name, way.name)
+    recipe["optimiser"]["learning_rate"] = usual_rate(own, method, way)
+    for key, value in given.items():
         if key in _SURROUNDINGS:
             raise Refused(f"“{key}” is not part of a recipe.", code="recipe_invalid", subject=subject)
         recipe[key] = (
             {**recipe[key], **value} if isinstance(value, dict) and isinstance(recipe.get(key), dict) else value
         )
-    for key, served in _SERVED.items():
-        if recipe.get(key, served[0]) not in served:
-            raise Refused(
-                f"{key}: fine-tunes started here are {' or '.join(served)}; `python -m trainers run` can do more.",
-                code="recipe_invalid",
-                subject=subject,
-            )
+    _check(recipe, method, subject)
+    return recipe
+
+
+def _chosen(own: TrainingRecipe, changes: Mapping[str, Any], subject: object) -> tuple[Method, Way]:
+    problems = []
+    method, way = changes.get("method") or own.method, changes.get("way") or own.way
+    for path, name, known in (("method", method, METHODS), ("way", way, WAYS)):
+        if not isinstance(name, str) or name not in known:
+            problems.append(f"{path}: must be one of {', '.join(known)}")
+    if not problems and way in METHODS[method].excluded_ways:
+        problems.append(f"way: {WAYS[way].title} cannot carry what {METHODS[method].title} trains")
+    if problems:
+        raise Refused(f"The recipe is not valid. {'; '.join(problems)}", code="recipe_invalid", subject=subject)
+    return METHODS[method], WAYS[way]
+
+
+def usual_rate(own: TrainingRecipe, method: Method, way: Way) -> float:
+    """The workflow's learning rate, scaled to another method and way; two digits, at most 1."""
+    if (method.name, way.name) == (own.method, own.way):
+        return own.learning_rate
+    usual = METHODS[own.method].rate * WAYS[own.way].rate
+    return min(1.0, float(f"{own.learning_rate * method.rate * way.rate / usual:.1e}"))
+
+
+def _check(recipe: dict[str, Any], method: Method, subject: object) -> None:
+    stand_in = dict([_FROM_DATA[method.records]]) if method.records in _FROM_DATA else {}
+    belonging = {method.part, *way_of(recipe).parts}
+    strange = sorted({"lora", "quantise", "prompt", "preference"} & recipe.keys() - belonging)
+    if strange:
+        problem = f"{', '.join(strange)}: does not belong to this method and way"
+        raise Refused(f"The recipe is not valid. {problem}", code="recipe_invalid", subject=subject)
     try:
-        read_spec({**_SURROUNDINGS, **recipe})
+        read_spec({**_SURROUNDINGS, **recipe, **stand_in})
     except SpecError as error:
         raise Refused(f"The recipe is not valid. {error}", code="recipe_invalid", subject=subject) from None
-    return recipe
+
+
+def workflow_of(domain: str, dataset_workflow: str, chosen: str = "") -> str:
+    """The workflow that a fine-tune follows: the one chosen, else the dataset's own, else the domain's demo."""
+    return chosen or dataset_workflow or load_pack(domain).demo_workflow
+
+
+def decided(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person decides of a recipe, without what the data do."""
+    return {name: value for name, value in recipe.items() if name not in dict(_FROM_DATA.values())}
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -71,7 +124,8 @@ def with_changes(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[
 
     Where the method or the way is another one, what only the earlier one needs is left out.
     """
-    is_other = any(changes.get(name, recipe.get(name)) != recipe.get(name) for name in ("method", "way"))
+    own = {"method": recipe.get("method"), "way": way_of(recipe).name}
+    is_other = any(changes.get(name, own[name]) not in (own[name], recipe.get(name)) for name in own)
     changed = {key: value for key, value in recipe.items() if not (is_other and key in OF_METHOD_OR_WAY)}
     for key, value in changes.items():
         before = changed.get(key)

@@ -1,4 +1,4 @@
-"""Training shards: the redacted records of a split as chat messages, sealed for one run.
+"""Training shards: the redacted records of a split as the method reads them, sealed for one run.
 
 Guarantees that only approved, redacted text gets into a shard, and that neither a shredded person's records do nor any
 that look privileged and were not released.
@@ -6,16 +6,19 @@ Does not tokenise; the trainer does, in its own process.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from domains.packs import load_pack
-from domains.workflows import Workflow, map_record
+from domains.workflows import Workflow, map_record, map_rejected
 from steward.datasets.models import DatasetVersion, Split
 from steward.datasets.reading import OpenRedacted, RecordReader
+from steward.runs.methods import Method, Records
 from steward.vault.models import DataKey, SealedObject
 from steward.vault.objects import ObjectWriter
+
+Payload = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +35,50 @@ def workflow_for(domain: str, name: str) -> Workflow:
     return load_pack(domain).workflow(name)
 
 
-def messages_of(payload: dict[str, Any], workflow: Workflow) -> list[dict[str, Any]]:
+def messages_of(payload: Payload, workflow: Workflow) -> list[dict[str, Any]]:
     """A record's payload as chat messages, by the workflow's templates where it holds fields."""
     if "messages" in payload:
         return list(payload["messages"])
     return [dict(message) for message in map_record(workflow, payload["fields"])]
 
 
-def example_lines(version: DatasetVersion, workflow: Workflow, split: Split) -> Iterator[bytes]:
-    """Lines of a shard: `{"id", "messages"}`, one record each."""
+def rejected_of(payload: Payload, workflow: Workflow) -> str:
+    """The worse answer of a preference record."""
+    return str(payload["rejected"]) if "messages" in payload else map_rejected(workflow, payload["fields"])
+
+
+def _with_rejected(payload: Payload, workflow: Workflow) -> Payload:
+    return {"messages": messages_of(payload, workflow), "rejected": rejected_of(payload, workflow)}
+
+
+def _as_chat(payload: Payload, workflow: Workflow) -> Payload:
+    return {"messages": messages_of(payload, workflow)}
+
+
+# What a line of a shard holds beside its id. A labelled record's last message is its label.
+# Source: trainers.shards.
+_LINES: dict[Records, Callable[[Payload, Workflow], Payload]] = {
+    Records.ANSWERS: _as_chat,
+    Records.PAIRS: _with_rejected,
+    Records.LABELS: _as_chat,
+}
+
+
+def example_lines(version: DatasetVersion, workflow: Workflow, method: Method, split: Split) -> Iterator[bytes]:
+    """Lines of a shard: `{"id", "messages"}` and what the method needs beside them, one record each."""
     assert version.redaction is not None
     reader = RecordReader(version)
     records: Iterator[OpenRedacted] = reader.redacted(version.redaction, split=split, is_for_training=True)
     for record in records:
-        line = {"id": str(record.ordinal), "messages": messages_of(record.payload, workflow)}
+        line = {"id": str(record.ordinal), **_LINES[method.records](record.payload, workflow)}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def write_shard(version: DatasetVersion, workflow: Workflow, split: Split, key: DataKey) -> Shard:
+def write_shard(version: DatasetVersion, workflow: Workflow, method: Method, split: Split, key: DataKey) -> Shard:
     """Seals one split under `key`. The object is not saved yet; the calling action saves it."""
     count = 0
     with ObjectWriter(version.workspace, key, f"shard-{split}", dataset=str(version.dataset_id)) as writer:
-        for line in example_lines(version, workflow, split):
+        for line in example_lines(version, workflow, method, split):
             writer.write(line)
             count += 1
     return Shard(split, writer.sealed, count)

@@ -22,6 +22,11 @@ def run_folder(fine_tune: FineTune) -> Path:
     return Path(settings.STEWARD_RUNS, str(fine_tune.pk))
 
 
+def checkpoint_of(fine_tune: FineTune) -> Path:
+    """Where a trainer leaves what another one goes on from; it need not be there."""
+    return run_folder(fine_tune) / "checkpoint.sealed"
+
+
 def discard_checkpoint(fine_tune: FineTune) -> None:
     """Removes what a trainer would have gone on from. The run is over and its key destroyed, so none ever will."""
     for left in run_folder(fine_tune).glob("checkpoint*"):
@@ -48,11 +53,14 @@ def output_context(fine_tune: FineTune) -> dict[str, str]:
     }
 
 
-def build_spec(fine_tune: FineTune, shards: dict[str, SealedObject]) -> dict[str, Any]:
+def build_spec(
+    fine_tune: FineTune, shards: dict[str, SealedObject], start: SealedObject | None = None
+) -> dict[str, Any]:
     """The whole spec, checked against the trainer's own reader.
 
     Args:
         shards: sealed objects by split: train and validation, and test where the run evaluates.
+        start: what the run goes on from, sealed with the key of the shards.
 
     Raises:
         trainers.spec.SpecError: the recipe does not make a valid spec; names every problem.
@@ -63,6 +71,7 @@ def build_spec(fine_tune: FineTune, shards: dict[str, SealedObject]) -> dict[str
         "model": {"path": fine_tune.base_model.path, "digest": fine_tune.base_model.digest},
         "data": {split: object_spec(sealed) for split, sealed in shards.items()},
         "output": {"context": output_context(fine_tune)},
+        **({} if start is None else {"start": object_spec(start)}),
         **fine_tune.recipe,
     }
     read_spec(spec)

@@ -187,6 +187,9 @@ def _fine_tune_tickets(workspace: Workspace) -> Iterator[tuple[str, Ticket]]:
                 ticket = Ticket(row.name, "failed", url, "bad")
             case RunState.QUEUED:
                 ticket = Ticket(row.name, "queued", url, "info", is_live=True)
+            case RunState.PAUSED:
+                text = f"paused at step {row.step:,} of {row.steps:,}" if row.steps else "paused"
+                ticket = Ticket(row.name, text, url, "warn", Permission.START_FINE_TUNE, done=row.step, total=row.steps)
             case _:
                 text = f"step {row.step:,} of {row.steps:,}" if row.steps else "starting"
                 ticket = Ticket(row.name, text, url, "info", is_live=True, done=row.step, total=row.steps)

@@ -22,14 +22,17 @@ def fine_tune_command(
     Args:
         form: the form's `version`, `name` and `workflow`.
         base_model: name of the base model; empty for the bundled one.
-        recipe: the workflow's own settings.
-        changes: what the form says, by place in the spec.
+        recipe: the settings that workflow, method and way bring with them.
+        changes: what the form says, by place in the spec; `method` and `way` where they are not the workflow's own.
     """
     words = ["python", "manage.py", "fine_tune", form.get("version", "")[:8] or "VERSION", "--as", username]
     for option, value in (("--name", form.get("name", "")), ("--base-model", base_model)):
         words += [option, value] if value else []
     words += ["--workflow", form.get("workflow", "")]
-    for path, value in _differences(recipe, changes):
+    for option in ("method", "way"):
+        words += [f"--{option}", str(changes[option])] if option in changes else []
+    settings = {name: value for name, value in changes.items() if name not in ("method", "way")}
+    for path, value in _differences(recipe, settings):
         words += ["--set", f"{path}={json.dumps(value)}"]
     return shlex.join(words)
 

@@ -1,7 +1,8 @@
 """The settings of a fine-tune as a form: which there are, what they mean, and how typed text becomes a recipe's values.
 
-Guarantees that every field names its place in the training spec and that text which is no such value is refused with
-the field's name. Does not know ranges: the trainer's own reader of the spec does, and says which it allows.
+Guarantees that every field names its place in the training spec, that a form has the fields of its method and way and
+no others, and that text which is no such value is refused with the field's name. Does not know ranges: the trainer's
+own reader of the spec does, and says which it allows.
 
 Example:
     >>> changes_of({"epochs": "3", "optimiser.learning_rate": "1e-4"})
@@ -27,12 +28,33 @@ class Field:
     is_optional: bool = False
     is_basic: bool = False
 
+    @property
+    def part(self) -> str:
+        """The part of the spec that it comes and goes with; empty for one that every method and way has."""
+        part = self.path.partition(".")[0]
+        return "" if part in (self.path, "optimiser") else part
+
 
 FIELDS = (
     Field("epochs", "Epochs", "passes over the training records", is_basic=True),
     Field("optimiser.learning_rate", "Learning rate", "at its highest, after the warm-up", float, is_basic=True),
-    Field("lora.rank", "LoRA rank", "size of the adapter", is_basic=True),
-    Field("lora.alpha", "LoRA alpha", "strength of the adapter", is_basic=True),
+    Field("lora.rank", "Rank", "size of the adapter; more learns more and costs more", is_basic=True),
+    Field("lora.alpha", "Alpha", "strength of the adapter, often twice the rank", is_basic=True),
+    Field("quantise.form", "Bits of the base", "nf4: four, int8: eight", str, ("nf4", "int8"), is_basic=True),
+    Field("prompt.tokens", "Vectors", "trained ones before every input; 10 to 100 are usual", is_basic=True),
+    Field(
+        "preference.beta",
+        "Beta",
+        "DPO: how dear it is to stray from the base model; ORPO: weight of the rejected answer",
+        float,
+        is_basic=True,
+    ),
+    Field(
+        "preference.label_smoothing",
+        "Doubt",
+        "share of pairs believed to be the wrong way round, below 0.5",
+        float,
+    ),
     Field("batch_tokens", "Batch", "tokens in one step", is_basic=True),
     Field("max_length", "Longest record", "tokens", is_basic=True),
     Field("too_long", "Longer records", "are counted either way", str, ("refuse", "truncate")),
@@ -41,7 +63,7 @@ FIELDS = (
     Field("optimiser.warmup_ratio", "Warm-up", "share of all steps", float),
     Field("optimiser.weight_decay", "Weight decay", "", float),
     Field("optimiser.clip_norm", "Clip", "norm of the gradient; 0: off", float),
-    Field("lora.dropout", "LoRA dropout", "", float),
+    Field("lora.dropout", "Dropout", "of the adapter's inputs", float),
     Field("evaluate_every", "Held-out loss every", "steps; empty: automatic", is_optional=True),
     Field("checkpoint_every", "Checkpoint every", "steps; empty: automatic", is_optional=True),
     Field("patience", "Patience", "evaluations without gain before it stops; empty: never", is_optional=True),
@@ -52,8 +74,9 @@ FIELDS = (
 
 
 def shown_values(recipe: Mapping[str, Any]) -> list[tuple[Field, Any]]:
-    """Each field with its value in a recipe, None where it is left open."""
-    return [(field, _at(recipe, field.path)) for field in FIELDS]
+    """Each field that belongs to a recipe with its value in it, None where it is left open."""
+    values = [(field, _at(recipe, field.path)) for field in FIELDS]
+    return [(field, value) for field, value in values if value is not None or not field.part]
 
 
 def _at(recipe: Mapping[str, Any], path: str) -> Any:
@@ -64,12 +87,12 @@ def _at(recipe: Mapping[str, Any], path: str) -> Any:
 
 
 def changes_of(given: Mapping[str, str]) -> dict[str, Any]:
-    """What a submitted form changes, by place in the spec. Fields the form did not hold are left alone.
+    """What a submitted form changes, by place in the spec, method and way among it. Fields it did not hold stay.
 
     Raises:
         Refused: naming every field whose text is no such value.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {name: given[name] for name in ("method", "way") if given.get(name)}
     problems = []
     for field in FIELDS:
         if field.path not in given:

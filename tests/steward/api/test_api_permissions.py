@@ -146,6 +146,10 @@ CALLS = [
     ),
     Call("POST", "fine-tunes/{held}/priority", P.RAISE_PRIORITY, body={"priority": "high"}),
     Call("POST", "fine-tunes/{fine_tune}/cancel", P.START_FINE_TUNE),
+    # The permission is asked before the state, which lets none of these three happen here.
+    Call("POST", "fine-tunes/{held}/pause", P.START_FINE_TUNE, 409),
+    Call("POST", "fine-tunes/{held}/resume", P.START_FINE_TUNE, 409),
+    Call("POST", "fine-tunes/{held}/continue", P.START_FINE_TUNE, 409, body={"epochs": 1}),
     Call("POST", "models/{model}/evaluations", P.EVALUATE_MODEL, 202),
     Call(
         "POST",

@@ -38,8 +38,12 @@ def test_a_reviewer_may_not_train(house: House, tiny_base: Any) -> None:
         ({"lora": {"rank": 0}}, "lora.rank"),
         ({"model": {"path": "/etc"}}, "not part of a recipe"),
         ({"optimiser": {"learning_rate": "high"}}, "optimiser.learning_rate"),
-        ({"method": "dpo"}, "method: fine-tunes started here are sft"),
-        ({"way": "full"}, "way: fine-tunes started here are lora"),
+        ({"method": "rlhf"}, "method: must be one of sft, dpo"),
+        ({"way": "qalora"}, "way: must be one of lora, rslora"),
+        ({"way": "full", "lora": {"rank": 4}}, "lora: does not belong"),
+        ({"preference": {"beta": 0.3}}, "preference: does not belong"),
+        ({"method": "classification", "way": "prompt"}, "way: Soft prompt cannot carry"),
+        ({"method": "dpo", "preference": {"beta": 0}}, "preference.beta"),
     ],
 )
 def test_a_recipe_that_is_no_valid_spec_is_refused_with_its_path(

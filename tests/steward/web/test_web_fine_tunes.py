@@ -71,11 +71,52 @@ def test_the_preview_shows_the_spec_and_a_new_workflow_brings_its_settings(
 ) -> None:
     person = browser_of(lenient.analyst)
     address = f"/w/{lenient.workspace.slug}/fine-tunes/preview/"
-    given = form(lenient.approved(visits(9)), base_model) | {"took": "visit_sections", "epochs": "7"}
+    given = form(lenient.approved(visits(9)), base_model) | {"took": "visit_sections sft lora", "epochs": "7"}
     assert "&quot;epochs&quot;: 7" in person.post(address, given).text
-    other = person.post(address, given | {"took": "medication_orders"}).text
+    other = person.post(address, given | {"took": "medication_orders sft lora"}).text
     assert "hx-swap-oob" in other
     assert "The recipe is not valid" in person.post(address, given | {"epochs": "0"}).text
+
+
+def test_another_method_or_way_brings_its_fields_and_says_when_the_records_do_not_fit(
+    lenient: House, browser_of: Any, base_model: Any
+) -> None:
+    version = lenient.approved(visits(9))
+    person = browser_of(lenient.analyst)
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/"
+    given = form(version, base_model, took="visit_sections sft lora")
+    page = person.post(f"{address}preview/", given | {"method": "dpo", "way": "prompt"}).text
+    for field in ("preference.beta", "preference.label_smoothing", "prompt.tokens"):
+        assert f'name="{field}"' in page
+    assert 'name="lora.rank"' not in page
+    assert "These records do not fit" in page
+    assert "--method dpo --way prompt" in page
+    # A click that was faster than the fields is not taken for a choice of them.
+    quick = form(version, base_model, method="sft", way="full", took="visit_sections sft lora", **{"lora.rank": "4"})
+    answer = person.post(f"{address}new/", quick)
+    assert answer.status_code == 409
+    assert "Look at them, then start" in answer.text
+    assert 'name="lora.rank"' not in answer.text
+    assert not FineTune.objects.exists()
+
+
+def test_a_run_is_paused_resumed_and_continued_by_buttons(lenient: House, browser_of: Any, base_model: Any) -> None:
+    version = lenient.approved(visits(9))
+    person = browser_of(lenient.analyst)
+    person.post(f"/w/{lenient.workspace.slug}/fine-tunes/new/", form(version, base_model, way="dora"))
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    assert fine_tune.way.name == "dora"
+    address = f"/w/{lenient.workspace.slug}/fine-tunes/{fine_tune.pk}/"
+    for step, state, next_button in (
+        ("pause", RunState.PAUSED, f"{address}resume/"),
+        ("resume", RunState.QUEUED, f"{address}pause/"),
+    ):
+        person.post(f"{address}{step}/")
+        fine_tune.refresh_from_db()
+        assert fine_tune.state == state
+        assert next_button in person.get(address).text
+    assert person.post(f"{address}continue/", {"epochs": "2"}).status_code == 409
+    assert browser_of(lenient.reviewer).post(f"{address}pause/").status_code == 403
 
 
 @pytest.fixture

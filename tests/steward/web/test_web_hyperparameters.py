@@ -4,6 +4,7 @@ import pytest
 
 from domains.packs import load_pack
 from steward.audit.actor import Refused
+from steward.runs.methods import METHODS, WAYS
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import FIELDS, changes_of, shown_values
 
@@ -24,18 +25,23 @@ def test_every_wrong_field_is_named_at_once() -> None:
 
 
 def test_every_field_has_its_place_in_a_recipe() -> None:
-    recipe = load_pack("healthcare").workflow(load_pack("healthcare").demo_workflow).recipe.spec_fields()
-    shown = dict(shown_values(recipe))
-    assert len(shown) == len(FIELDS)
-    assert not [field.path for field, value in shown.items() if value is None and not field.is_optional]
+    recipe = load_pack("healthcare").workflow(load_pack("healthcare").demo_workflow).recipe
+    shown = set()
+    for method in METHODS:
+        for way in WAYS:
+            values = dict(shown_values(recipe.spec_fields(method, way)))
+            assert not [field.path for field, value in values.items() if value is None and not field.is_optional]
+            assert {field.part for field in values} <= {"", METHODS[method].part, *WAYS[way].parts}
+            shown |= set(values)
+    assert shown == set(FIELDS)
 
 
 def test_the_command_names_only_what_differs_and_is_quoted_for_a_shell() -> None:
     recipe = {"epochs": 2, "lora": {"rank": 16}, "optimiser": {"learning_rate": 1e-3}}
-    changes = {"epochs": 2, "lora": {"rank": 8}, "max_steps": None}
+    changes = {"way": "dora", "epochs": 2, "lora": {"rank": 8}, "max_steps": None}
     form = {"version": "0b2c4d6e-0000", "name": "it's; rm -rf", "workflow": "visit_sections"}
     command = fine_tune_command("ana", form, "", recipe, changes)
     assert command == (
         "python manage.py fine_tune 0b2c4d6e --as ana --name 'it'\"'\"'s; rm -rf' --workflow visit_sections "
-        "--set lora.rank=8"
+        "--way dora --set lora.rank=8"
     )

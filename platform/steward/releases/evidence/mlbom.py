@@ -12,9 +12,11 @@ from typing import Any
 from cyclonedx.spdx import is_expression, is_supported_id
 
 from domains.metrics import METRICS
+from steward.assurance.models import Evaluation
 from steward.releases.evidence.dossier import Dossier
-from steward.releases.evidence.model_card import LIMITS
+from steward.releases.evidence.model_card import LIMITS, lineage
 from steward.releases.evidence.rendering import json_document, timestamp
+from steward.runs.methods import Records
 
 SERIAL = uuid.UUID("6f2b1a52-3f60-5a57-9a3e-0d4f5a1f8f11")
 
@@ -55,10 +57,13 @@ def _tuned(dossier: Dossier) -> dict[str, Any]:
         "bom-ref": f"model:{model_version.pk}",
         "name": dossier.typed(str(model_version)),
         "version": release.adapter_digest.removeprefix("sha256:")[:12],
-        "description": f"LoRA adapter for {dossier.base_model.name}: {dossier.workflow.title}",
+        "description": f"{dossier.fine_tune.way.yields}, {dossier.base_model.name}: {dossier.workflow.title}",
         "hashes": [_hash(release.adapter_digest)],
+        **_pedigree(dossier),
         "modelCard": _model_card(dossier),
         "properties": _properties(
+            method=dossier.fine_tune.method.name,
+            way=dossier.fine_tune.way.name,
             seed=dossier.fine_tune.recipe.get("seed"),
             tokens=dossier.fine_tune.tokens,
             flops=f"{dossier.fine_tune.flops:.0f}",
@@ -67,6 +72,20 @@ def _tuned(dossier: Dossier) -> dict[str, Any]:
             precision=dossier.facts.get("precision"),
         ),
     }
+
+
+def _pedigree(dossier: Dossier) -> dict[str, Any]:
+    """The models this one went on from; nothing where there are none."""
+    ancestors = [
+        {
+            "type": "machine-learning-model",
+            "bom-ref": f"model:{parent['model_version']}",
+            "name": f"fine-tune {parent['fine_tune']}",
+            "hashes": [_hash(parent["adapter_digest"])],
+        }
+        for parent in lineage(dossier)
+    ]
+    return {"pedigree": {"ancestors": ancestors}} if ancestors else {}
 
 
 def _model_card(dossier: Dossier) -> dict[str, Any]:
@@ -78,7 +97,7 @@ def _model_card(dossier: Dossier) -> dict[str, Any]:
             "architectureFamily": "transformer",
             "datasets": [{"ref": f"dataset:{dossier.version.pk}"}],
             "inputs": [{"format": "chat messages"}],
-            "outputs": [{"format": "text"}],
+            "outputs": [{"format": "label" if dossier.fine_tune.method.records is Records.LABELS else "text"}],
         },
         "quantitativeAnalysis": {"performanceMetrics": _metrics(dossier)},
         "considerations": {
@@ -92,11 +111,15 @@ def _model_card(dossier: Dossier) -> dict[str, Any]:
 def _metrics(dossier: Dossier) -> list[dict[str, Any]]:
     done = dossier.evaluation
     title = METRICS[done.metric].title
-    measured = {
-        f"{title}, base model": (done.base_score, done.base_low, done.base_high),
+    measured: dict[str, tuple[float | None, ...]] = {
+        f"{title}, {_base_name(done)}": (done.base_score, done.base_low, done.base_high),
         f"{title}, tuned model": (done.tuned_score, done.tuned_low, done.tuned_high),
         f"{title}, tuned minus base": (done.gain_score, done.gain_low, done.gain_high),
     }
+    for each in done.measures:
+        for side in ("base", "tuned", "gain"):
+            if each[side] is not None:
+                measured[f"{each['title']}, {side}"] = tuple(each[side])
     return [
         {
             "type": name,
@@ -107,6 +130,10 @@ def _metrics(dossier: Dossier) -> list[dict[str, Any]]:
         for name, (score, low, high) in measured.items()
         if score is not None and low is not None and high is not None
     ]
+
+
+def _base_name(done: Evaluation) -> str:
+    return "most frequent training label" if done.baseline.get("kind") == "majority" else "base model"
 
 
 def _base(dossier: Dossier) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Source: Mitchell et al., "Model Cards for Model Reporting", 2019; Regulation (EU
 from typing import Any
 
 from domains.metrics import METRICS
+from steward.assurance.models import Evaluation
 from steward.releases.evidence.dossier import Dossier
 from steward.releases.evidence.rendering import figure, interval, json_document, plain, table, timestamp
 
@@ -29,7 +30,8 @@ def model_card(dossier: Dossier) -> dict[str, Any]:
         "model": {
             "name": dossier.typed(str(model_version)),
             "id": str(model_version.pk),
-            "kind": "LoRA adapter; needs the base model below",
+            "kind": kind(dossier),
+            "learns": dossier.fine_tune.method.hint,
             "adapter_digest": release.adapter_digest,
             "adapter_bytes": model_version.adapter.plain_bytes,
             "made_at": timestamp(model_version.created_at),
@@ -59,6 +61,34 @@ def model_card(dossier: Dossier) -> dict[str, Any]:
         ],
         "limits": list(LIMITS),
     }
+
+
+def kind(dossier: Dossier) -> str:
+    """What was made, and what it needs to run."""
+    fine_tune = dossier.fine_tune
+    needs = "; runs by itself" if fine_tune.way.name == "full" else "; needs the base model below"
+    return fine_tune.way.yields + needs
+
+
+def lineage(dossier: Dossier) -> list[dict[str, Any]]:
+    """The fine-tunes whose results this one went on from, the nearest first."""
+    found = []
+    parent = dossier.fine_tune.parent
+    while parent is not None:
+        found.append(
+            {
+                "fine_tune": str(parent.pk),
+                "model_version": str(parent.model_version.pk),
+                "adapter_digest": parent.model_version.adapter_digest,
+                "dataset_version": str(parent.dataset_version_id),
+                "dataset_content_digest": parent.dataset_version.content_digest,
+                "steps": parent.step,
+                "tokens": parent.tokens,
+                "flops": parent.flops,
+            }
+        )
+        parent = parent.parent
+    return found
 
 
 def _base_model(dossier: Dossier) -> dict[str, Any]:
@@ -96,6 +126,9 @@ def _data(dossier: Dossier) -> dict[str, Any]:
 def _training(dossier: Dossier) -> dict[str, Any]:
     fine_tune = dossier.fine_tune
     return {
+        "method": fine_tune.method.name,
+        "way": fine_tune.way.name,
+        "went_on_from": lineage(dossier),
         "recipe": fine_tune.recipe,
         "workflow": fine_tune.workflow,
         "seed": fine_tune.recipe.get("seed"),
@@ -123,15 +156,28 @@ def evaluation(dossier: Dossier) -> dict[str, Any]:
         "id": str(done.pk),
         "metric": done.metric,
         "metric_title": METRICS[done.metric].title,
+        "base_is": base_is(done),
         "scale": "0 to 1, higher is better",
         "records": done.record_count,
         "intervals": INTERVALS,
         "base": {"score": done.base_score, "low": done.base_low, "high": done.base_high, "loss": done.base_loss},
         "tuned": {"score": done.tuned_score, "low": done.tuned_low, "high": done.tuned_high, "loss": done.tuned_loss},
         "gain": {"score": done.gain_score, "low": done.gain_low, "high": done.gain_high},
+        "further_measures": done.measures,
         "max_new_tokens": dossier.workflow.max_new_tokens,
         "finished_at": timestamp(done.finished_at),
     }
+
+
+def base_is(done: Evaluation) -> str:
+    """What the base's score is the score of."""
+    if done.baseline.get("kind") == "majority":
+        share = 100 * done.baseline["training_share"]
+        return (
+            f"the most frequent label of the training records ({share:.1f} % of them), given to every record; the "
+            "untuned model has no head for the labels"
+        )
+    return "the base model, asked the same"
 
 
 def documents(dossier: Dossier) -> dict[str, bytes]:
@@ -158,6 +204,8 @@ def _markdown(card: dict[str, Any]) -> str:
                 for name in ("base", "tuned", "gain")
             ],
         ),
+        f"Base: {scores['base_is']}.",
+        *_further(scores["further_measures"]),
         f"Intervals: {scores['intervals']}. Each record's scores are in `gates.json`.",
         "## Gates",
         table(
@@ -175,10 +223,23 @@ def _markdown(card: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _further(measures: list[dict[str, Any]]) -> list[str]:
+    if not measures:
+        return []
+    rows = [
+        (each["title"], *(interval(*each[side]) if each[side] else None for side in ("base", "tuned", "gain")))
+        for each in measures
+    ]
+    notes = "\n".join(f"- {each['title']}: {each['note']}" for each in measures)
+    return [table(("further measures", "base", "tuned", "gain"), rows), notes]
+
+
 def _data_and_training(card: dict[str, Any]) -> list[str]:
     data, training = card["data"], card["training"]
     split = ", ".join(f"{name} {figure(count)}" for name, count in sorted(data["split"].items()))
     machine = training["settings_decided_by_the_machine"]
+    parents = training["went_on_from"]
+    before = sum(parent["flops"] for parent in parents)
     settings = [
         *((name, value) for name, value in sorted(_flat(training["recipe"]).items())),
         *((f"{name} (found)", value) for name, value in sorted(machine.items())),
@@ -192,9 +253,14 @@ def _data_and_training(card: dict[str, Any]) -> list[str]:
         f"profile {plain(data['redaction_profile'])}. See `datasheet.md` and `redaction-report.md`.",
         "## Training",
         table(("setting", "value"), settings),
-        f"Tuning took {training['flops']:.3g} floating-point operations. Whoever modifies a general-purpose model with "
-        "more than a third of the compute of its first training takes on a provider's duties for it (Commission "
-        "guidelines on Regulation (EU) 2024/1689, July 2025; to be confirmed by counsel).",
+        *(
+            f"It went on from the result of fine-tune `{parent['fine_tune']}`, adapter `{parent['adapter_digest']}`, "
+            f"which took {parent['flops']:.3g} floating-point operations."
+            for parent in parents
+        ),
+        f"Tuning took {training['flops'] + before:.3g} floating-point operations in all. Whoever modifies a "
+        "general-purpose model with more than a third of the compute of its first training takes on a provider's "
+        "duties for it (Commission guidelines on Regulation (EU) 2024/1689, July 2025; to be confirmed by counsel).",
     ]
 
 

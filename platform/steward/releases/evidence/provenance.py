@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from steward.releases.evidence.dossier import Dossier
+from steward.releases.evidence.model_card import lineage
 from steward.releases.evidence.rendering import json_document, timestamp
 from steward.vault.models import SealedObject
 
@@ -38,6 +39,8 @@ def _definition(dossier: Dossier) -> dict[str, Any]:
         "buildType": BUILD_TYPE,
         "externalParameters": {
             "recipe": fine_tune.recipe,
+            "method": fine_tune.method.name,
+            "way": fine_tune.way.name,
             "workflow": fine_tune.workflow,
             "base_model": dossier.base_model.name,
             "dataset_version": str(dossier.version.pk),
@@ -61,6 +64,14 @@ def _definition(dossier: Dossier) -> dict[str, Any]:
                     "digest_covers": "names and contents of its files",
                 },
             },
+            *(
+                {
+                    "name": "start-adapter.tar",
+                    "digest": _sha256(parent["adapter_digest"]),
+                    "annotations": {"fine_tune": parent["fine_tune"], "model_version": parent["model_version"]},
+                }
+                for parent in lineage(dossier)
+            ),
             *_data(dossier),
         ],
     }

@@ -40,6 +40,9 @@ class Launcher(Protocol):
     def cancel(self, fine_tune: FineTune) -> None:
         """Asks the trainer to stop, if it runs; it ends within seconds, after a checkpoint."""
 
+    def pause(self, fine_tune: FineTune) -> None:
+        """Asks the trainer to end, if it runs, so that another one goes on later; as `cancel` otherwise."""
+
     def collect(self, fine_tune: FineTune) -> None:
         """Cleans up behind a trainer that has said its last word."""
 

@@ -38,6 +38,11 @@ class LocalLauncher:
         if fine_tune.process_id is not None:
             processes.ask_to_stop(fine_tune.process_id, fine_tune.process_started_at or 0)
 
+    def pause(self, fine_tune: FineTune) -> None:
+        """SIGUSR1."""
+        if fine_tune.process_id is not None:
+            processes.ask_to_pause(fine_tune.process_id, fine_tune.process_started_at or 0)
+
     def collect(self, fine_tune: FineTune) -> None:
         """Leaves no zombie."""
         processes.collect(fine_tune.process_id)

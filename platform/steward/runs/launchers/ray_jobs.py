@@ -187,6 +187,10 @@ class RayLauncher:
             with contextlib.suppress(RuntimeError, OSError):
                 self._client().stop_job(fine_tune.cluster_job)
 
+    def pause(self, fine_tune: FineTune) -> None:
+        """As `cancel`: the checkpoint is brought here, and the next trainer may be another node's."""
+        self.cancel(fine_tune)
+
     def collect(self, fine_tune: FineTune) -> None:
         """Lets the node forget the run."""
         with contextlib.suppress(ChannelError, OSError):

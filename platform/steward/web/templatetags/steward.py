@@ -34,6 +34,8 @@ TONES = {
     "queued": "info",
     "running": "info live",
     "cancelling": "warn live",
+    "pausing": "warn live",
+    "paused": "warn",
     "succeeded": "good",
     "cancelled": "",
     "done": "good",

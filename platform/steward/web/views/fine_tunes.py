@@ -1,6 +1,8 @@
 """Fine-tunes: the list, a new one with a preview of its spec, and one with what it measures while it runs."""
 
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse
@@ -8,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from domains.packs import Pack, load_pack
+from domains.workflows import Workflow
 from steward.accounts.permissions import permissions_of
 from steward.accounts.roles import Permission
 from steward.audit.actor import Refused, UserError
@@ -17,8 +20,10 @@ from steward.runs import actions, dispatch_actions
 from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
 from steward.runs.dispatch import standing
+from steward.runs.fitting import check_shape
+from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
-from steward.runs.recipes import differences, merged_recipe, with_changes
+from steward.runs.recipes import decided, differences, merged_recipe, with_changes
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import changes_of, shown_values
@@ -27,7 +32,7 @@ from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
 
 PAGE_ROWS = 50
 FINE_TUNES = FineTune.objects.select_related(
-    "dataset_version__dataset", "base_model", "requested_by", "workspace", "cloned_from"
+    "dataset_version__dataset", "base_model", "requested_by", "workspace", "cloned_from", "parent"
 )
 
 
@@ -56,6 +61,7 @@ def new_fine_tune(request: WorkspaceRequest) -> HttpResponse:
 
 def _start(request: WorkspaceRequest) -> HttpResponse:
     version, model = _chosen(request)
+    _check_took(request)
     fine_tune = actions.request_fine_tune(
         actor=request.actor,
         version=version,
@@ -67,6 +73,17 @@ def _start(request: WorkspaceRequest) -> HttpResponse:
         cloned_from=clone_source(request, request.POST),
     )
     return redirect("web:fine_tune", request.workspace.slug, fine_tune.pk)
+
+
+def _check_took(request: WorkspaceRequest) -> None:
+    """The settings must be those of the method and way chosen: a click may be faster than their fields."""
+    took = request.POST.get("took")
+    pack = load_pack(request.workspace.domain)
+    names = [request.POST.get(name, "") for name in ("workflow", "method", "way")]
+    if took is not None and took != _Settings.of(pack, *names, clone_source(request, request.POST)).took:
+        raise Refused(
+            "The settings below are now those of what you chose. Look at them, then start.", code="settings_changed"
+        )
 
 
 def _chosen(request: WorkspaceRequest) -> tuple[DatasetVersion, BaseModel]:
@@ -110,7 +127,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
     version = next((each for each in versions if str(each.pk) == wanted), versions[0] if versions else None)
     workflow = given.get("workflow") or (source.workflow if source else "")
     workflow = workflow or (version.dataset.workflow if version else "") or pack.demo_workflow
-    recipe = source.recipe if source and source.workflow == workflow else _recipe(pack, workflow)
+    settings = _Settings.of(pack, workflow, given.get("method", ""), given.get("way", ""), source)
     number = FineTune.objects.filter(workspace=request.workspace).count() + 1
     named = f"{version.dataset.name if version else workflow} #{number}"
     return {
@@ -121,16 +138,68 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "workflow": workflow,
         "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),
         "clone_source": source,
-        "fields": [(each, given.get(each.path) or value) for each, value in shown_values(recipe)],
+        **settings.shown(given if given.get("took", settings.took) == settings.took else {}),
         "chosen_model": given.get("base_model") or (str(source.base_model_id) if source else ""),
         "priorities": _priorities(request, Priority.NORMAL),
         "chosen_priority": given.get("priority", str(Priority.NORMAL.value)),
     }
 
 
-def _recipe(pack: Pack, workflow: str) -> dict[str, Any]:
-    known = [each for each in pack.workflows if each.name == workflow]
-    return (known[0] if known else pack.workflow(pack.demo_workflow)).recipe.spec_fields()
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the settings part of the form shows: workflow, method, way, and the recipe that they bring with them.
+
+    Names that are not known, or do not go together, give way to the workflow's own.
+    """
+
+    domain: str
+    workflow: Workflow
+    method: Method
+    way: Way
+    recipe: dict[str, Any]
+    source: FineTune | None
+
+    @classmethod
+    def of(cls, pack: Pack, workflow: str, method: str, way: str, source: FineTune | None) -> "_Settings":
+        chosen = next((each for each in pack.workflows if each.name == workflow), pack.workflow(pack.demo_workflow))
+        cloned = source if source is not None and source.workflow == chosen.name else None
+        own = (chosen.recipe.method, chosen.recipe.way) if cloned is None else (cloned.method.name, cloned.way.name)
+        learns, trains = METHODS.get(method, METHODS[own[0]]), WAYS.get(way, WAYS[own[1]])
+        if trains.name in learns.excluded_ways:
+            trains = WAYS["lora"]
+        if cloned is not None and (learns.name, trains.name) == own:
+            return cls(pack.name, chosen, learns, trains, merged_recipe(pack.name, chosen.name, cloned.recipe), cloned)
+        recipe = merged_recipe(pack.name, chosen.name, {"method": learns.name, "way": trains.name})
+        return cls(pack.name, chosen, learns, trains, recipe, cloned)
+
+    def planned(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The recipe with what was typed; of a clone, its source's settings otherwise."""
+        asked = {**changes, "method": self.method.name, "way": self.way.name}
+        if self.source is not None:
+            asked = with_changes(self.source.recipe, asked)
+        return merged_recipe(self.domain, self.workflow.name, asked)
+
+    @property
+    def took(self) -> str:
+        """What the fields on the page belong to."""
+        return f"{self.workflow.name} {self.method.name} {self.way.name}"
+
+    def shown(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """For the template; `given` are values that were typed."""
+        return {
+            "took": self.took,
+            "methods": METHODS.values(),
+            "method": self.method,
+            "ways": [way for way in WAYS.values() if way.name not in self.method.excluded_ways],
+            "way": self.way,
+            "fields": [(each, given.get(each.path) or value) for each, value in shown_values(self.recipe)],
+        }
+
+    def others(self) -> dict[str, str]:
+        """Method and way where they are not the workflow's own."""
+        own = self.workflow.recipe
+        chosen = {"method": (self.method.name, own.method), "way": (self.way.name, own.way)}
+        return {option: name for option, (name, usual) in chosen.items() if name != usual}
 
 
 @require_POST
@@ -139,26 +208,37 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
     """The settings part, after a change: the recipe as it will be written and the command that equals it."""
     demand(request, Permission.START_FINE_TUNE)
     pack, workflow = load_pack(request.workspace.domain), request.POST.get("workflow", "")
-    recipe = _recipe(pack, workflow)
-    context: dict[str, Any] = {"workflow": workflow}
-    is_new_workflow = request.POST.get("took") != workflow
-    if is_new_workflow:
-        context["fields"] = shown_values(recipe)
+    before = request.POST.get("took", "").split(" ")
+    is_new_workflow = before[0] != workflow
+    # Another workflow brings its own method and way with it.
+    chosen = ("", "") if is_new_workflow else (request.POST.get("method", ""), request.POST.get("way", ""))
+    source = clone_source(request, request.POST)
+    settings = _Settings.of(pack, workflow, *chosen, source)
+    is_new = settings.took != " ".join(before)
+    context: dict[str, Any] = settings.shown({}) if is_new else {}
     try:
-        changes = {} if is_new_workflow else changes_of(request.POST)
-        source = clone_source(request, request.POST)
-        if source and source.workflow == workflow:
-            changes = with_changes(source.recipe, changes)
-        planned = merged_recipe(request.workspace.domain, workflow, changes)
+        planned = settings.recipe if is_new else settings.planned(changes_of(request.POST))
         if source:
-            context |= {"clone_source": source, "changed": differences(source.recipe, planned)}
+            context |= {"clone_source": source, "changed": differences(decided(source.recipe), planned)}
         version, model = _chosen(request)
         context |= shown_command(planned_spec(version, model, planned))
         person, named = request.user.get_username(), "" if model.is_bundled else model.name
-        context["command"] = fine_tune_command(person, request.POST, named, recipe, changes)
+        usual, others = merged_recipe(pack.name, workflow, settings.others()), settings.others()
+        asked = others | {name: value for name, value in planned.items() if name not in ("method", "way")}
+        context["command"] = fine_tune_command(person, request.POST, named, usual, asked)
+        context["unfit"] = _unfit(version, settings)
     except Refused as refused:
         context["error"] = refused
     return render(request, "web/part_preview.html", context)
+
+
+def _unfit(version: DatasetVersion, settings: _Settings) -> str:
+    """Why a version cannot be trained on this way, as far as that is known without opening its records."""
+    try:
+        check_shape(version, settings.workflow, settings.method)
+    except Refused as refused:
+        return str(refused)
+    return ""
 
 
 @require_safe
@@ -178,6 +258,7 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "data": [(part, counts) for part, counts in data if counts],
         "waits": standing(found.pk),
         "priorities": _priorities(request, found.priority),
+        "continuations": list(found.continuations.order_by("created_at")),
         "is_own": found.requested_by_id == request.actor.user_id,
     }
     template = "web/part_fine_tune.html" if request.headers.get("HX-Target") == "run" else "web/fine_tune.html"
@@ -207,3 +288,32 @@ def cancel(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Stops a fine-tune."""
     actions.cancel_fine_tune(actor=request.actor, fine_tune=row_or_404(request, FINE_TUNES, pk))
     return redirect("web:fine_tune", request.workspace.slug, pk)
+
+
+@require_POST
+@in_workspace
+def pause(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Frees the device and keeps what was learnt."""
+    actions.pause_fine_tune(actor=request.actor, fine_tune=row_or_404(request, FINE_TUNES, pk))
+    return redirect("web:fine_tune", request.workspace.slug, pk)
+
+
+@require_POST
+@in_workspace
+def resume(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Queues a paused fine-tune."""
+    actions.resume_fine_tune(actor=request.actor, fine_tune=row_or_404(request, FINE_TUNES, pk))
+    return redirect("web:fine_tune", request.workspace.slug, pk)
+
+
+@require_POST
+@in_workspace
+def go_on(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
+    """Queues a fine-tune that goes on from the result of a finished one."""
+    try:
+        epochs = int(request.POST.get("epochs", ""))
+    except ValueError:
+        raise Refused("Give the number of epochs.", code="recipe_invalid") from None
+    parent = row_or_404(request, FINE_TUNES, pk)
+    child = actions.continue_fine_tune(actor=request.actor, parent=parent, epochs=epochs)
+    return redirect("web:fine_tune", request.workspace.slug, child.pk)

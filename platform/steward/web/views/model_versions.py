@@ -18,6 +18,7 @@ from steward.assurance.models import Compression, Evaluation, EvaluationState, G
 from steward.assurance.reading import samples
 from steward.datasets.reading import RecordReader
 from steward.releases import actions as releases
+from steward.releases.evidence.model_card import base_is
 from steward.releases.models import (
     Audience,
     EvidenceBundle,
@@ -90,6 +91,7 @@ def model_version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "metric": METRICS.get(evaluation.metric) if evaluation else None,
         "chart": IntervalChart.of_scores(evaluation) if evaluation and is_done else None,
         "gain_chart": IntervalChart.of_gain(evaluation) if evaluation and is_done else None,
+        "base_is": base_is(evaluation) if evaluation else "",
         "gates": gates,
         "has_passed": bool(gates) and all(gate.has_passed for gate in gates),
         "releases": [

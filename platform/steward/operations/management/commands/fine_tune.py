@@ -12,6 +12,7 @@ from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.operations.terminal import actor_named, add_actor, row_visible_to, wait_for
 from steward.runs import actions
+from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import RunState
 
 
@@ -24,6 +25,8 @@ class Command(BaseCommand):
         parser.add_argument("--name", default="")
         parser.add_argument("--base-model", default="", help="a registered model; by default the bundled one")
         parser.add_argument("--workflow", default="", help="by default the dataset's own")
+        parser.add_argument("--method", choices=list(METHODS), help="what is learnt; by default the workflow's own")
+        parser.add_argument("--way", choices=list(WAYS), help="what is trained; by default the workflow's own")
         parser.add_argument(
             "--set",
             action="append",
@@ -42,7 +45,8 @@ class Command(BaseCommand):
                 base_model=self._base_model(options["base_model"]),
                 name=name or f"{row} fine-tune",
                 workflow=options["workflow"],
-                changes=_changes(options["set"]),
+                changes=_changes(options["set"])
+                | {option: options[option] for option in ("method", "way") if options[option]},
             )
         except UserError as error:
             raise CommandError(str(error)) from None

@@ -1,0 +1,101 @@
+"""Whether a dataset version's records are what a method learns from, told before anything is queued.
+
+Guarantees that what passes here has every field that its shards need. Reads the records themselves only for labels.
+
+Example:
+    >>> parts_from_data(version, workflow, METHODS["dpo"])
+    {}
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from domains.workflows import Workflow
+from steward.audit.actor import Refused
+from steward.datasets.models import DatasetVersion
+from steward.datasets.shapes import LABELLED_SHAPES, PREFERENCE_SHAPES
+from steward.runs.labels import labels_of
+from steward.runs.methods import Method, Records
+
+# What each kind of records is called in a refusal, and what has to be done to have them.
+_WANTED = {
+    Records.PAIRS: "a chosen and a rejected answer to each prompt. Import records with prompt, chosen and rejected, or "
+    "choose a workflow whose mapping has a rejected answer",
+    Records.LABELS: "a text and its label. Import records with text and label, or choose a workflow with a closed list "
+    "of labels",
+}
+
+
+def parts_from_data(version: DatasetVersion, workflow: Workflow, method: Method) -> dict[str, Any]:
+    """The parts of a recipe that the data decide: of classification its labels.
+
+    Raises:
+        Refused: as `check_shape`, or labels that may not be used (see `labels`).
+    """
+    check_shape(version, workflow, method)
+    return _PARTS[method.records](version, workflow)
+
+
+def check_shape(version: DatasetVersion, workflow: Workflow, method: Method) -> None:
+    """What can be told without opening a record.
+
+    Raises:
+        Refused: the version was not imported with what the workflow and the method need.
+    """
+    _check_fields(version, workflow)
+    if not _FITS[method.records](version, workflow):
+        raise Refused(
+            f"The method “{method.title}” needs {_WANTED[method.records]}. {version} was imported as "
+            f"{str(version.mapping['shape']).replace('_', ' ')}.",
+            code="records_unfit",
+            subject=version,
+        )
+
+
+def _check_fields(version: DatasetVersion, workflow: Workflow) -> None:
+    """A version that was imported for a workflow must have every field of the one it is trained with."""
+    if version.mapping["shape"] != "workflow":
+        return
+    missing = sorted(set(workflow.mapping.fields) - set(version.mapping["fields"]))
+    if missing:
+        raise Refused(
+            f"The workflow “{workflow.title}” needs the fields {', '.join(missing)}, which {version} was imported "
+            "without. Choose the dataset's own workflow, or import the file into a dataset of this one.",
+            code="field_unmapped",
+            subject=version,
+        )
+
+
+def _has_answers(version: DatasetVersion, workflow: Workflow) -> bool:
+    return True  # every shape ends in an answer of the assistant
+
+
+def _has_pairs(version: DatasetVersion, workflow: Workflow) -> bool:
+    shape = version.mapping["shape"]
+    return shape in PREFERENCE_SHAPES or (shape == "workflow" and bool(workflow.mapping.rejected))
+
+
+def _has_labels(version: DatasetVersion, workflow: Workflow) -> bool:
+    shape = version.mapping["shape"]
+    return shape in LABELLED_SHAPES or (shape == "workflow" and workflow.label_schema is not None)
+
+
+def _nothing(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
+    return {}
+
+
+def _labels(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
+    return {"classification": {"labels": list(labels_of(version, workflow))}}
+
+
+_Fits = Callable[[DatasetVersion, Workflow], bool]
+_FITS: dict[Records, _Fits] = {
+    Records.ANSWERS: _has_answers,
+    Records.PAIRS: _has_pairs,
+    Records.LABELS: _has_labels,
+}
+_PARTS: dict[Records, Callable[[DatasetVersion, Workflow], dict[str, Any]]] = {
+    Records.ANSWERS: _nothing,
+    Records.PAIRS: _nothing,
+    Records.LABELS: _labels,
+}
