@@ -16,10 +16,17 @@ SPEC = {"lora": {"rank": 4, "alpha": 8}}
 @pytest.fixture(scope="session")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A tiny base and two adapters for it, as runs ship them."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     from tests.trainers.test_engine import ship
     from trainers.spec import load_spec
 
     folder = make_model(tmp_path_factory.mktemp("served-base"), tie_word_embeddings=False, max_position_embeddings=1024)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        model.lm_head.weight[1] = 0.0  # the end token, which is then never the likeliest
+    model.save_pretrained(folder)
     bench = Workbench(tmp_path_factory.mktemp("bench"), folder)
     for name in ("train", "validation"):
         bench.seal(name, records(2))

@@ -80,7 +80,7 @@ def test_the_official_client_lists_asks_and_streams(client: openai.OpenAI, serve
     cut = answer(0, stop=text[3:5])
     assert cut.choices[0].message.content == text[: text.index(text[3:5])]
     assert cut.choices[0].finish_reason == "stop"
-    drawn = [answer(0, temperature=1.0, seed=seed).choices[0].message.content for seed in (5, 5, 6)]
+    drawn = [answer(0, temperature=1.5, seed=seed).choices[0].message.content for seed in (5, 5, 6)]
     assert drawn[0] == drawn[1] != drawn[2]
 
     found: dict[int, str] = {}
@@ -102,9 +102,9 @@ def test_the_official_client_lists_asks_and_streams(client: openai.OpenAI, serve
     )  # fmt: skip
     assert "".join(in_chat) == text
     assert len(serving_processes()) == 1
-    done = finished(11)
+    done = finished(10)
     assert {each["finish"] for each in done} == {"stop", "length"}
-    assert len(entries("completion.requested")) == 11
+    assert len(entries("completion.requested")) == 10
     assert set(done[0]) == {"prompt_tokens", "completion_tokens", "finish"}
     everything = b"".join(bytes(body) for body in OutboxEntry.objects.values_list("body", flat=True))
     assert text.encode() not in everything
@@ -133,19 +133,20 @@ def test_errors_are_those_the_client_knows(client: openai.OpenAI, live_server: A
         client_of(live_server, token_of(served, "workspace.view")).models.list()
     assert scope.value.code == "scope_missing"
     with override_settings(STEWARD_TOKEN_ANSWERS_AT_ONCE=1):
-        running = ask(model=served.ids[0], messages=said(), max_tokens=900, stream=True)
+        running = ask(model=served.ids[0], messages=said(), max_tokens=900, stream=True, temperature=0)
         next(running)
         with pytest.raises(openai.RateLimitError):
             ask(model=served.ids[0], messages=said())
         running.close()
-    done = finished(3)
-    assert [each["finish"] for each in done] == ["failed", "failed", "cancelled"]
-    assert ask(model=served.ids[0], messages=said(), max_tokens=2).usage.completion_tokens == 2
+    assert sorted(each["finish"] for each in finished(3)) == ["cancelled", "failed", "failed"]
+    assert ask(model=served.ids[0], messages=said(), max_tokens=2, temperature=0).usage.completion_tokens == 2
 
 
 def test_a_revoked_token_gets_no_more_of_an_answer(client: openai.OpenAI, served: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("steward.openai_api.chat_completions.RECHECK_SECONDS", 0.0)
-    running = client.chat.completions.create(model=served.ids[0], messages=said(), max_tokens=900, stream=True)
+    running = client.chat.completions.create(
+        model=served.ids[0], messages=said(), max_tokens=900, stream=True, temperature=0
+    )
     next(running)
     next(running)
     token = ApiToken.objects.get()
@@ -160,7 +161,9 @@ def test_a_revoked_token_gets_no_more_of_an_answer(client: openai.OpenAI, served
 
 
 def test_a_killed_serving_process_ends_its_answers_and_is_started_again(client: openai.OpenAI, served: Any) -> None:
-    running = client.chat.completions.create(model=served.ids[0], messages=said(), max_tokens=900, stream=True)
+    running = client.chat.completions.create(
+        model=served.ids[0], messages=said(), max_tokens=900, stream=True, temperature=0
+    )
     next(running)
     next(running)
     (process_id,) = serving_processes().values()
@@ -169,6 +172,6 @@ def test_a_killed_serving_process_ends_its_answers_and_is_started_again(client: 
         for _ in running:
             pass
     assert broken.value.code == "broken_off"
-    again = client.chat.completions.create(model=served.ids[1], messages=said(), max_tokens=3)
+    again = client.chat.completions.create(model=served.ids[1], messages=said(), max_tokens=3, temperature=0)
     assert again.usage.completion_tokens == 3
-    assert [each["finish"] for each in finished(2)] == ["failed", "length"]
+    assert sorted(each["finish"] for each in finished(2)) == ["failed", "length"]
