@@ -41,7 +41,8 @@ class Split:
     ``prefix`` are the ids of a soft prompt; they stand before each record that is taken out and are not learnt. Of
     pairs ``rejected`` holds the worse answers behind the same prompts, and ``reference`` (2, records) what the
     untouched model thinks of chosen and rejected ones. Of classification records (prompts only) ``labels`` holds the
-    label's number each, of texts with spans ``tags`` the number of each token's tag.
+    label's number each, of texts with spans ``tags`` the number of each token's tag. Of judged answers ``are_good``
+    says which are good ones, and ``rejected`` holds another record's answer to the same prompt.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -57,6 +58,7 @@ class Split:
     reference: Tensor | None = None
     labels: array[int] | None = None
     tags: array[int] | None = None
+    are_good: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -238,6 +240,32 @@ def encode_pairs(records: Iterable[Record], tokenizer: Any, max_length: int, too
                 continue
             split.add(record.id, *fitted[0])
             split.rejected.add(record.id, *fitted[1])
+    return not_empty(split)
+
+
+def encode_judged(records: Iterable[Record], tokenizer: Any, max_length: int, too_long: str) -> Split:
+    """As ``encode``, of answers that are judged; beside each, the answer of the record before it to the same prompt.
+
+    The first record has the last one's. That other answer is shortened where it is too long, and never learnt.
+    """
+    split = Split(rejected=Split(), are_good=array("b"))
+    assert split.rejected is not None
+    assert split.are_good is not None
+    kept: list[Record] = []
+    for group in _groups(iter(records)):
+        own = _encoded(tokenizer, group, [_last_learnt(each.messages, each.messages[-1].content) for each in group])
+        for record, tokens in zip(group, own, strict=True):
+            fitted = _fitted(split, *tokens, max_length, too_long)
+            if fitted is not None:
+                split.add(record.id, *fitted)
+                split.are_good.append(bool(record.is_good))
+                kept.append(record)
+    for before, record in zip([*kept[-1:], *kept[:-1]], kept, strict=True):
+        other = [_last_learnt(record.messages, before.messages[-1].content)]
+        (tokens,) = _encoded(tokenizer, [record], other)
+        fitted = _fitted(Split(), *tokens, max_length, "truncate")
+        assert fitted is not None
+        split.rejected.add(record.id, *fitted)
     return not_empty(split)
 
 

@@ -152,6 +152,21 @@ class ClassesMeasured(Event):
 
 
 @dataclass(frozen=True)
+class JudgementsMeasured(Event):
+    """Held-out judged answers after ``step``: how many are good and bad, and how either gained on average (as the loss
+    sees it, null where there is none), against the drift ``baseline`` in nats.
+    """
+
+    name: ClassVar[str] = "eval.judgements"
+    step: int
+    good: int
+    bad: int
+    good_gain: float
+    bad_gain: float
+    baseline: float
+
+
+@dataclass(frozen=True)
 class SpansMeasured(Event):
     """Held-out texts after ``step``: F1 of tags (``O`` left out) over ``tokens``, and of whole spans (``spans`` true).
 

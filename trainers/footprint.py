@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from trainers import batches
-from trainers.spec import PAIRED, Spec
+from trainers.spec import JUDGED, LABELLED, PAIRED, Spec
 
 MEBIBYTE = 1 << 20
 #: What Python, torch, transformers and a tokenizer hold before a model is there (measured); on an accelerator that is
@@ -168,7 +168,7 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
         trained=trained * _trained_bytes(spec, plan),
         activations=activations + in_backward,
         attention=shares,
-        head=HEAD_BYTES if spec.method != "classification" else 0,
+        head=HEAD_BYTES if spec.method not in LABELLED else 0,
     )
 
 
@@ -243,12 +243,12 @@ def work(spec: Spec, lengths: Sequence[int], held_out: Sequence[int]) -> Work:
     whole = batches.Schedule(list(lengths), spec.batch_tokens, spec.epochs, None, spec.seed).steps
     share = spec.epochs * schedule.steps / max(1, whole)
     evaluations = 1 + math.ceil(schedule.steps / evaluation_interval(spec, schedule.steps, tokens, sum(held_out)))
-    looked_at = evaluations + (spec.method == "dpo")
+    looked_at = evaluations + (spec.method in ("dpo", *JUDGED))
     return Work(
         steps=schedule.steps,
         tokens=int(tokens * share),
         pairs=int(pairs * share),
-        held_out_tokens=sum(held_out) * looked_at + (tokens if spec.method == "dpo" else 0),
+        held_out_tokens=sum(held_out) * looked_at + (tokens if spec.method in ("dpo", *JUDGED) else 0),
         held_out_pairs=sum(_pairs(spec, each) for each in held_out) // 2 * looked_at,
         evaluations=evaluations,
     )
@@ -278,4 +278,4 @@ def _pieces(spec: Spec, lengths: Sequence[int], plan: Plan) -> Iterator[list[int
 
 def _pairs(spec: Spec, size: int) -> int:
     """Squared length of a record; the two answers of a pair do not see each other."""
-    return size * size // 2 if spec.method in PAIRED else size * size
+    return size * size // 2 if spec.method in (*PAIRED, *JUDGED) else size * size

@@ -44,6 +44,7 @@ class MicroBatch:
         targets: (S,) those next tokens.
         owners: (S,) which sequence each belongs to, counted within this batch.
         reference: of pairs, (sequences,) the untouched model's log-likelihood of each answer, where it was computed.
+        are_good: (records,) of judged answers, whether each is a good one.
 
     Of pairs, all chosen answers come first, then the rejected ones in the same order. Of classification records, rows
     are the last positions and targets the labels' numbers; of texts with spans, rows are the tokens with a tag and
@@ -56,6 +57,7 @@ class MicroBatch:
     targets: Tensor
     owners: Tensor
     reference: Tensor | None = None
+    are_good: Tensor | None = None
 
     @property
     def positions(self) -> Tensor:
@@ -84,7 +86,10 @@ def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
         parts = (tokens, marked, tags[marked], owners[marked])
     tokens, rows, targets, owners = (each.to(device) for each in parts)
     reference = None if split.reference is None else split.reference[:, indices].reshape(-1).to(device)
-    return MicroBatch(tokens, lengths, rows, targets, owners, reference)
+    are_good = None
+    if split.are_good is not None:
+        are_good = torch.tensor([bool(split.are_good[index]) for index in indices], device=device)
+    return MicroBatch(tokens, lengths, rows, targets, owners, reference, are_good)
 
 
 def ends_batch(sequences: list[list[int]], device: str) -> MicroBatch:

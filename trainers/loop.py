@@ -38,6 +38,7 @@ from trainers.events import AnswersMeasured, CheckpointSaved, EvalLoss, MemorySh
 from trainers.flops import Flops
 from trainers.footprint import evaluation_interval
 from trainers.forward import Forward, MicroBatch, micro_batch
+from trainers.kto import Kto
 from trainers.methods import Method
 from trainers.optimiser import AdamW, Average, clip, learning_rate_at
 from trainers.parallel import ALONE, Group
@@ -235,6 +236,7 @@ class Loop:
 
         if self.group.size > 1:
             torch.manual_seed(self._seed_of_step())
+        self._survey(train, batch)
         total = self._in_pieces(train, self.group.share(batch, self._lengths), learn, lambda: adapter.grads.zero_())
         self.group.add(adapter.grads)
         total = self.group.total(total)
@@ -263,6 +265,14 @@ class Loop:
                 "lower optimiser.learning_rate, or set precision to fp32",
                 EXIT_FAULT,
             )
+
+    def _survey(self, split: Split, batch: list[int]) -> None:
+        """Lets a method see the whole of what it is to be measured on, where it wants that."""
+        method, forward = self.parts.method, self.parts.forward
+        if isinstance(method, Kto):
+            mine = self.group.share(batch, split.lengths)
+            total = self._in_pieces(split, mine, lambda _, piece: method.drift(forward, piece), lambda: None)
+            method.baseline = max(0.0, self.group.total(total) / len(batch))
 
     def _seed_of_step(self) -> int:
         """So that each process drops other inputs, and the same ones again after a resume."""
@@ -348,6 +358,7 @@ class Loop:
         # Methods that watch more than the loss want to see every record.
         is_shared = self.spec.method == "sft"
         with self._holding(judged):
+            self._survey(held_out, everything)
             total = self._in_pieces(
                 held_out,
                 self.group.share(everything, held_out.lengths) if is_shared else everything,

@@ -19,6 +19,7 @@ from trainers.dpo import Dpo, Orpo
 from trainers.encoding import Split
 from trainers.events import Event
 from trainers.forward import Forward, MicroBatch
+from trainers.kto import Kto
 from trainers.label_head import HEAD
 from trainers.sft import Sft
 from trainers.spec import Spec
@@ -51,6 +52,8 @@ def choose_method(spec: Spec, adapter: Adapter) -> Method:
         return TokenClassification(adapter.base.get_submodule(HEAD), adapter.labels)
     if spec.method == "dpo":
         return Dpo(spec.preference)
+    if spec.method == "kto":
+        return Kto(spec.preference)
     if spec.method == "orpo":
         return Orpo(spec.preference)
     return Sft()

@@ -24,13 +24,13 @@ from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.checkpoint import has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
-from trainers.encoding import Split, encode, encode_labelled, encode_pairs
+from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, FitChecked, RunFinished, RunStarted, SpecValid
 from trainers.fit import check_fit, free_bytes, machine_of
 from trainers.forward import choose_forward
 from trainers.keys import Keys
-from trainers.loop import Loop, Parts
+from trainers.loop import Loop, Parts, is_memory_short
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.parallel import ALONE, Group
@@ -41,7 +41,7 @@ from trainers.record_losses import measure_records, tell_met
 from trainers.sealed import ADAPTER_FILE, read_sealed, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spans import tags_of
-from trainers.spec import PAIRED, TAGGED, ObjectSpec, Spec
+from trainers.spec import JUDGED, PAIRED, TAGGED, ObjectSpec, Spec
 from trainers.token_classification import encode_tagged
 
 
@@ -78,6 +78,8 @@ def load_split(
         return encode_labelled(records, tokenizer, spec.max_length, spec.too_long, labels)
     if spec.method in PAIRED:
         return encode_pairs(records, tokenizer, spec.max_length, spec.too_long)
+    if spec.method in JUDGED:
+        return encode_judged(records, tokenizer, spec.max_length, spec.too_long)
     return encode(records, tokenizer, spec.max_length, spec.too_long, are_all_learnt=spec.turns == "all")
 
 
@@ -163,6 +165,18 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
     return Bench(parts, folder, tokenizer, verdict)
 
 
+def _foretell(spec: Spec, bench: Bench, speak: Speaker) -> None:
+    """Says what the run will need; one whose trial runs out of memory finds smaller pieces in its first step."""
+    try:
+        said = bench.fit(spec)
+    except (MemoryError, RuntimeError) as fault:
+        if not is_memory_short(fault):
+            raise
+        return
+    if said is not None:
+        speak(said)
+
+
 def prepare(
     spec: Spec, keys: Keys, out: Path, speak: Speaker, stop: Stop, group: Group = ALONE
 ) -> tuple[Loop, ModelFolder, Any]:
@@ -197,8 +211,8 @@ def prepare(
             micro_tokens=loop.state.micro_tokens,
         )
     )
-    if not has_checkpoint(out) and (fit := bench.fit(spec)) is not None:
-        speak(fit)
+    if not has_checkpoint(out):
+        _foretell(spec, bench, speak)
     return loop, folder, bench.tokenizer
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from compliance.vault import ObjectContext, VaultError, open_reader
 from trainers.errors import TrainerError
 from trainers.spans import Span, from_words, written
-from trainers.spec import PAIRED, TAGGED, ContextSpec, ObjectSpec
+from trainers.spec import JUDGED, PAIRED, TAGGED, ContextSpec, ObjectSpec
 
 MAX_LINE_BYTES = 16 << 20
 MAX_PROBLEMS = 20
@@ -51,7 +51,7 @@ class Record:
 
     ``rejected`` is the worse answer of a pair, of which the last message is the chosen one. ``tools`` are descriptions
     of what the assistant may call, handed to the template as they are. Of a text with spans the text is the first
-    message and ``spans`` written out the last.
+    message and ``spans`` written out the last. ``is_good`` is the verdict on a judged answer.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Record:
     rejected: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
     spans: tuple[Span, ...] = ()
+    is_good: bool | None = None
 
 
 def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
@@ -74,8 +75,8 @@ def read_records(shard: ObjectSpec, key: bytes, name: str, method: str = "sft") 
         shard: where and what.
         key: 32 bytes.
         name: of the split, for messages.
-        method: whose records they are; of pairs each line also holds ``rejected``, of token classification it holds
-            ``text`` and ``spans`` or else ``tokens`` and ``labels``.
+        method: whose records they are; of pairs each line also holds ``rejected``, of judged answers ``label`` (true
+            or false), of token classification it holds ``text`` and ``spans`` or else ``tokens`` and ``labels``.
 
     Raises:
         TrainerError: ``data.unreadable`` (file, key, context or bytes), ``data.invalid`` (lines), ``data.empty``.
@@ -92,6 +93,8 @@ def read_records(shard: ObjectSpec, key: bytes, name: str, method: str = "sft") 
     if problems:
         shown = "; ".join(problems)
         keys = "id, messages and rejected" if method in PAIRED else "id and messages"
+        if method in JUDGED:
+            keys = "id, messages and label"
         if method in TAGGED:
             keys = "id, text and spans, or id, tokens and labels"
         raise TrainerError("data.invalid", shown, f"export the shard again; each line is one object with {keys}")
@@ -135,6 +138,12 @@ def _record(line: bytes, problems: list[str], where: str, method: str) -> Record
         return None
     if method in TAGGED:
         return _tagged(document, problems, where)
+    is_good = None
+    if method in JUDGED:
+        is_good = document.pop("label", None) if isinstance(document, dict) else None
+        if not isinstance(is_good, bool):
+            problems.append(f"{where}: label must be true for a good answer and false for a bad one")
+            return None
     are_pairs = method in PAIRED
     names = {"id", "messages"} | ({"rejected"} if are_pairs else set())
     tools = document.pop("tools", []) if isinstance(document, dict) else []
@@ -159,7 +168,7 @@ def _record(line: bytes, problems: list[str], where: str, method: str) -> Record
     if kept[-1].role != "assistant":
         problems.append(f"{where}: the last message must be the assistant's")
         return None
-    return Record(document["id"], kept, rejected, tuple(tools))
+    return Record(document["id"], kept, rejected, tuple(tools), is_good=is_good)
 
 
 def _message(turn: Any, problems: list[str], where: str) -> Message | None:

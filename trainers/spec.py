@@ -44,6 +44,8 @@ SCHEMA = "steward.train/1"
 MAX_SPEC_BYTES = 1 << 20
 #: Methods whose records hold two answers.
 PAIRED = ("dpo", "orpo")
+#: Methods whose records hold one answer and a verdict.
+JUDGED = ("kto",)
 #: Methods whose records are texts with spans.
 TAGGED = ("token-classification",)
 #: Methods that train a head of their own for named labels.
@@ -138,10 +140,14 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class PreferenceSpec:
-    """DPO and ORPO. ``beta`` is DPO's temperature or ORPO's weight of the odds; smoothing is DPO's alone."""
+    """DPO, ORPO and KTO. ``beta`` is the temperature of DPO and KTO or ORPO's weight of the odds; smoothing is DPO's
+    alone, and the weights of good and bad answers are KTO's.
+    """
 
     beta: float = declared(Number(above=0.0, maximum=100.0), 0.1)
     label_smoothing: float = declared(Number(minimum=0.0, below=0.5), 0.0)
+    desirable_weight: float = declared(Number(minimum=0.0, maximum=100.0), 1.0)
+    undesirable_weight: float = declared(Number(minimum=0.0, maximum=100.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -192,9 +198,9 @@ class OptimiserSpec:
 class Spec:
     """One run.
 
-    ``method`` says what is learnt: answers (``sft``), to prefer one answer to another (``dpo``, ``orpo``),
-    which of a few labels a prompt has (``classification``) or which of its tokens belong to what (that and
-    ``token-classification`` want the part ``classification`` and no soft prompt).
+    ``method`` says what is learnt: answers (``sft``), to prefer one answer to another (``dpo``, ``orpo``), from
+    verdicts on single ones (``kto``), which of a few labels a prompt has (``classification``) or which of its tokens
+    belong to what (``token-classification``; these two want the part ``classification`` and no soft prompt).
     ``way`` says what is trained: low-rank adapters (``lora``, ``dora``, both as ``lora`` describes them), all weights
     (``full``) or vectors before the input (``prompt``). With ``quantise`` the frozen base is held in 4 or 8 bits.
     ``turns`` of the assistant are learnt as far as they carry no weight of their own: the last one, or all.
@@ -220,7 +226,7 @@ class Spec:
     data: DataSpec = part(DataSpec)
     output: OutputSpec = part(OutputSpec)
     start: ObjectSpec | None = declared(Maybe(Part(ObjectSpec)), None)
-    method: str = declared(Choice(("sft", "dpo", "orpo", *LABELLED)), "sft")
+    method: str = declared(Choice(("sft", *PAIRED, *JUDGED, *LABELLED)), "sft")
     way: str = declared(Choice(("lora", "dora", "full", "prompt")), "lora")
     lora: LoraSpec = part(LoraSpec, is_required=False)
     quantise: QuantiseSpec | None = declared(Maybe(Part(QuantiseSpec)), None)
@@ -318,7 +324,7 @@ def identity(spec: Spec) -> str:
         del facts["answers"]
     for name, default in LATER.items():
         place, _, key = name.rpartition(".")
-        held = facts[place] if place else facts
+        held = facts.get(place, {}) if place else facts
         if key in held and held[key] == default:
             del held[key]
     for name in HOW_LONG:
@@ -339,6 +345,8 @@ LATER: dict[str, Any] = {
     "quantise": None,
     "optimiser.warmup_steps": None,
     "lora.init": "default",
+    "preference.desirable_weight": 1.0,
+    "preference.undesirable_weight": 1.0,
     "best_by": "loss",
     "turns": "last",
     "average_decay": None,

@@ -7,7 +7,7 @@ import pytest
 
 import trainers
 from trainers import events
-from trainers.spec import LABELLED, PAIRED, TAGGED, read_spec
+from trainers.spec import JUDGED, LABELLED, PAIRED, TAGGED, read_spec
 
 # bitsandbytes still asks torch by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -17,7 +17,7 @@ EXAMPLES = {path.stem: json.loads(path.read_text()) for path in Path(trainers.__
 
 def test_the_examples_show_every_method_and_way():
     specs = [read_spec(document) for document in EXAMPLES.values()]
-    assert {each.method for each in specs} == {"sft", *PAIRED, *LABELLED}
+    assert {each.method for each in specs} == {"sft", *PAIRED, *JUDGED, *LABELLED}
     assert {each.way for each in specs} == {"lora", "dora", "full", "prompt"}
     assert {each.quantise.form for each in specs if each.quantise} == {"nf4", "int8"}
     assert all(each.run == name for name, each in zip(EXAMPLES, specs, strict=True))
@@ -35,6 +35,8 @@ def test_an_example_runs(name, bench, blocks_model, kit):
         lines = kit.records(count, name=split[0])
         if document["method"] in PAIRED:
             lines = [line | {"rejected": "perhaps"} for line in lines]
+        if document["method"] in JUDGED:
+            lines = [line | {"label": index % 2 == 0} for index, line in enumerate(lines)]
         if document["method"] in TAGGED:
             spans = [{"start": 0, "end": 5, "label": "DRUG"}]
             lines = [{"id": line["id"], "text": line["messages"][0]["content"], "spans": spans} for line in lines]
