@@ -24,7 +24,6 @@ from pathlib import Path
 from trainers import gguf_import, model_archive
 from trainers.errors import TrainerError
 from trainers.events import ModelImported
-from trainers.inspection import inspect
 from trainers.model_folder import is_accepted, refuse_folder
 
 DEFAULT_MAX_BYTES = 512 << 30
@@ -231,6 +230,9 @@ def _put(made: Path, target: Path) -> None:
 
 
 def _said(run: str, path: Path, kind: str, source_digest: str) -> ModelImported:
+    refuse_folder(path)
+    from trainers.inspection import inspect  # which loads torch; what is refused is refused without it
+
     found = inspect(path)
     return ModelImported(
         run=run,

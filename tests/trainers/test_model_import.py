@@ -5,8 +5,11 @@ import json
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +141,17 @@ def test_what_could_harm_is_refused_before_anything_is_loaded(
     assert (code, said.code) == (2, "model.refused")
     assert word in said.message
     assert nothing_left(tmp_path)
+
+
+def test_a_refusal_loads_no_torch(folder, tmp_path):
+    spoil_pickle(folder)
+    argv = ["import", str(folder), "--to", str(tmp_path / "target")]
+    asked = (
+        "import sys, io; from trainers.cli import main; "
+        f"code = main({argv!r}, io.StringIO(), io.StringIO()); "
+        "sys.exit(0 if code == 2 and not {'torch', 'transformers'} & set(sys.modules) else 1)"
+    )
+    assert subprocess.run([sys.executable, "-c", asked], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 def test_links_out_of_a_folder_are_refused(folder, command, tmp_path):
