@@ -64,8 +64,8 @@ class WorkspaceAdmin(HouseAdmin):
         hours, runs = used.hours_a_month, used.runs_at_once
         return facts(
             [
-                ("device hours this month", f"{used.hours_this_month:.1f} of {'no limit' if hours is None else hours}"),
-                ("runs at once", f"{used.runs_now} of {'no limit' if runs is None else runs}"),
+                ("device hours this month", f"{used.hours_this_month:.1f}{_limit(hours)}"),
+                ("runs at once", f"{used.runs_now}{_limit(runs)}"),
             ]
         )
 
@@ -152,6 +152,10 @@ class UserAdmin(HouseAdmin):
 
 def _only(condition: bool, title: str, link: str) -> list[dict[str, str]]:
     return [{"title": title, "link": link}] if condition else []
+
+
+def _limit(most: int | None) -> str:
+    return ", no limit" if most is None else f" of {most:,}"
 
 
 def _worded(value: Any, unit: str) -> str:

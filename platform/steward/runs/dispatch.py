@@ -276,7 +276,10 @@ def _counted(pool: str) -> str:
 def _told(claim: DeviceClaim, outlook: Outlook) -> str:
     match outlook.reason:
         case Reason.DEVICES_BUSY:
-            return f"Too few of {_counted(claim.pool)} are free; it starts when it is its turn."
+            what = f"Too few of {_counted(claim.pool)} are free"
+            if len(pools()[claim.pool]) == 1:
+                what = f"The only device on {claim.get_pool_display().lower()} is busy"
+            return f"{what}; it starts when it is its turn."
         case Reason.GATHERING:
             return "Devices are kept free for a run that needs several at once and has waited for long."
         case Reason.TOO_FEW_DEVICES:

@@ -70,7 +70,7 @@ def _drive(fine_tune_id: str) -> FineTune:
         if not launcher.is_alive(fine_tune):
             launcher.follow(fine_tune)
             if ended := _apply_new_events(fine_tune):
-                return _finish(fine_tune, ended)
+                return _finish(fine_tune, ended, launcher)
             if fine_tune.state == RunState.CANCELLING:
                 return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
             if fine_tune.state == RunState.PAUSING:
@@ -86,7 +86,7 @@ def _drive(fine_tune_id: str) -> FineTune:
         launcher.follow(fine_tune)
         ended = _apply_new_events(fine_tune)
         if ended:
-            return _finish(fine_tune, ended)
+            return _finish(fine_tune, ended, launcher)
         time.sleep(POLL_SECONDS)
         fine_tune = _load(fine_tune_id)
         if fine_tune.state == RunState.CANCELLING:
@@ -227,8 +227,8 @@ def _pause(fine_tune: FineTune) -> FineTune:
         return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
 
 
-def _finish(fine_tune: FineTune, ended: events.Event) -> FineTune:
-    launcher_of(fine_tune).collect(fine_tune)
+def _finish(fine_tune: FineTune, ended: events.Event, launcher: Launcher) -> FineTune:
+    launcher.collect(fine_tune)
     match ended:
         case events.RunFinished():
             try:

@@ -71,7 +71,7 @@ def test_one_fine_tune_a_device_and_the_other_is_told_why_it_waits(two: tuple[Fi
     waits = dispatch.standing(second.pk)
     assert waits is not None
     assert (waits.position, waits.of, waits.reason) == (1, 1, "devices_busy")
-    assert "1 device on this machine" in waits.text
+    assert "only device on this machine" in waits.text
 
 
 def test_a_job_that_is_over_hands_its_device_on(two: tuple[FineTune, FineTune], monkeypatch: Any) -> None:
