@@ -71,7 +71,7 @@ def _ask(compression: Compression, heard: Any) -> events.Event:
     asked += ["--max-new-tokens", str(workflow.max_new_tokens), "--limit", str(SCORED_RECORDS)]
     asked += ["--heal-steps", str(HEAL_STEPS)]
     with shards_of(compression, model_version, list(Split)) as (key, spec):
-        return ask_trainer(model_version, "compress", spec, key, asked, heard)
+        return ask_trainer(model_version, "compress", spec, key, asked, heard, compression.pk)
 
 
 def _said(event: events.CompressionMeasured) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from steward.assurance.models import Compression, EvaluationState
 from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
-from steward.runs.jobs import TRAINING_SLOT
+from steward.runs.dispatch import claim_devices
 from steward.runs.models import ModelVersion
 from steward.runs.shards import workflow_for
 
@@ -32,8 +32,6 @@ def request_compression(*, actor: Actor, model_version: ModelVersion, ways: list
         Denied: the actor may not evaluate models here.
         Refused: none, too many or unknown ways; or one is under way.
     """
-    from steward.assurance.jobs import run_compression
-
     require(actor, Permission.EVALUATE_MODEL, model_version.workspace, model_version)
     wanted = list(dict.fromkeys(ways))
     if not 1 <= len(wanted) <= MAX_WAYS or not all(WAY.fullmatch(way) for way in wanted):
@@ -52,7 +50,13 @@ def request_compression(*, actor: Actor, model_version: ModelVersion, ways: list
     )
     compression.save(force_insert=True)
     record(compression, ways=len(wanted))
-    run_compression.configure(lock=TRAINING_SLOT).defer(compression_id=str(compression.pk))
+    claim_devices(
+        workspace=compression.workspace,
+        subject=compression.pk,
+        task="assurance.run_compression",
+        argument="compression_id",
+        priority=locked.fine_tune.priority,
+    )
     return compression
 
 

@@ -19,5 +19,7 @@ def run_evaluation(evaluation_id: str) -> None:
 def run_compression(compression_id: str) -> None:
     """Measures what each way of compressing makes of a model."""
     from steward.assurance import compressing
+    from steward.runs.dispatch import holding
 
-    compressing.compress(compression_id)
+    with holding(compression_id):
+        compressing.compress(compression_id)

@@ -8,7 +8,7 @@ from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
 from steward.releases.models import Export, ExportForm, ExportState, Release, ReleaseState
-from steward.runs.jobs import TRAINING_SLOT
+from steward.runs.dispatch import claim_devices
 from steward.vault.models import SealedObject
 from steward.vault.objects import plaintext_digest
 from trainers.events import ExportFinished, ExportMeasured
@@ -22,8 +22,6 @@ def request_export(*, actor: Actor, release: Release, form: str) -> Export:
         Denied: no compliance officer.
         Refused: not released, an unknown form, made already or being made, or the adapter changed.
     """
-    from steward.releases.jobs import make_export
-
     require(actor, Permission.EXPORT_MODEL, release.workspace, release)
     rows = Release.objects.select_for_update(of=("self",)).select_related("workspace", "model_version__adapter__key")
     locked = rows.get(pk=release.pk)
@@ -40,7 +38,7 @@ def request_export(*, actor: Actor, release: Release, form: str) -> Export:
     export.save(force_insert=True)
     record(export, form=_word(form), adapter=locked.adapter_digest)
     if export.state == ExportState.RUNNING:
-        make_export.configure(lock=TRAINING_SLOT).defer(export_id=str(export.pk))
+        claim_devices(workspace=export.workspace, subject=export.pk, task="releases.make_export", argument="export_id")
     return export
 
 

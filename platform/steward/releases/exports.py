@@ -83,7 +83,7 @@ def _ask(export: Export, heard: list[events.Event]) -> events.Event:
     workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
     asked = ["--format", export.form, "--metric", workflow.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
     with shards_of(export, model_version, [Split.VALIDATION]) as (key, spec):
-        return ask_trainer(model_version, "export", spec, key, asked, heard.append)
+        return ask_trainer(model_version, "export", spec, key, asked, heard.append, export.pk)
 
 
 def _sealed(export: Export, finished: events.ExportFinished) -> SealedObject:

@@ -23,5 +23,7 @@ def build_evidence(release_id: str) -> None:
 def make_export(export_id: str) -> None:
     """Makes and proves an export of a released model."""
     from steward.releases import exports
+    from steward.runs.dispatch import holding
 
-    exports.make_export(export_id)
+    with holding(export_id):
+        exports.make_export(export_id)

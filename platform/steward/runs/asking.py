@@ -5,12 +5,13 @@ one which is killed is started again a few times, and that one which finds the r
 Does not interpret what it says.
 
 Example:
-    ended = ask_trainer(fine_tune, "export", spec, key, ["--format", "merged"], heard=lambda event: None)
+    ended = ask_trainer(fine_tune, "export", spec, key, ["--format", "merged"], heard=print, holder=export.pk)
 """
 
 import contextlib
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 from django.db import transaction
 
 from steward.datasets.models import Split
+from steward.runs.dispatch import devices_of
+from steward.runs.launchers.devices import device_environment
 from steward.runs.models import FineTune, ModelVersion
 from steward.runs.processes import key_line
 from steward.runs.shards import workflow_for, write_shard
@@ -92,17 +95,21 @@ def ask_trainer(
     key: DataKey,
     arguments: list[str],
     heard: Callable[[events.Event], None],
+    holder: uuid.UUID,
 ) -> events.Event:
     """The event that a process ended with.
 
     Args:
+        holder: the row that asks; the process sees the devices that were given to it.
         heard: gets every event as it comes.
 
     Raises:
         TrainerFailed: it was killed again and again, or the folder stayed busy.
     """
     for _ in range(MAX_STARTS):
-        ended = _asked_once(model_version.fine_tune, command, spec, key, model_version.adapter.key, arguments, heard)
+        ended = _asked_once(
+            model_version.fine_tune, command, spec, key, model_version.adapter.key, arguments, heard, holder
+        )
         if ended is not None and not (isinstance(ended, events.RunFailed) and ended.code == FOLDER_BUSY):
             return ended
         time.sleep(PAUSE_SECONDS)
@@ -117,14 +124,16 @@ def _asked_once(
     output_key: DataKey,
     arguments: list[str],
     heard: Callable[[events.Event], None],
+    holder: uuid.UUID,
 ) -> events.Event | None:
     folder = run_folder(fine_tune)
     argv = trainer_command(command, "--spec", str(spec), "--out", str(folder), *arguments)
+    environment = trainer_environment(device_environment(devices_of(holder)))
     ended: events.Event | None = None
     with (
         open(folder / "trainer.log", "ab") as log,
         subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=trainer_environment(), cwd=folder
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=folder
         ) as process,
     ):
         assert process.stdin is not None

@@ -4,9 +4,6 @@ from procrastinate.contrib.django import app
 
 from steward.recovery import RECONNECT
 
-# Trainers that hold no device of their own run one after the other.
-TRAINING_SLOT = "training-slot-0"
-
 
 @app.task(name="runs.drive_fine_tune", queue="training", retry=RECONNECT)
 def drive_fine_tune(fine_tune_id: str) -> None:
