@@ -13,6 +13,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from steward.runs.claims import Priority
+
 
 def fine_tune_command(
     username: str, form: Mapping[str, str], base_model: str, recipe: Mapping[str, Any], changes: Mapping[str, Any]
@@ -20,7 +22,7 @@ def fine_tune_command(
     """The `manage.py fine_tune` that equals a form.
 
     Args:
-        form: the form's `version`, `name` and `workflow`.
+        form: the form's `version`, `name`, `workflow` and `priority`.
         base_model: name of the base model; empty for the bundled one.
         recipe: the settings that workflow, method and way bring with them.
         changes: what the form says, by place in the spec; `method` and `way` where they are not the workflow's own.
@@ -31,6 +33,9 @@ def fine_tune_command(
     words += ["--workflow", form.get("workflow", "")]
     for option in ("method", "way"):
         words += [f"--{option}", str(changes[option])] if option in changes else []
+    priority = form.get("priority", "")
+    if priority in map(str, Priority.values) and int(priority) != Priority.NORMAL:
+        words += ["--priority", Priority(int(priority)).name.lower()]
     settings = {name: value for name, value in changes.items() if name not in ("method", "way")}
     for path, value in _differences(recipe, settings):
         words += ["--set", f"{path}={json.dumps(value)}"]

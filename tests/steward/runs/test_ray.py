@@ -182,7 +182,8 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
     done = following.drive(str(fine_tune.pk))
     assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
     assert done.measurements.filter(split="train").count() == done.steps
-    assert (run_folder(done) / "adapter.sealed").exists()
+    left = {path.name for path in run_folder(done).iterdir()}
+    assert {"adapter.sealed", "held_out.sealed", "train_records.sealed"} <= left
     assert done.model_version.adapter_digest
     recorded = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
     assert [each["facts"]["device"] for each in recorded if each["action"] == "fine_tune.dispatched"] == ["ray"]

@@ -18,7 +18,7 @@ from trainers.remote import CHUNK_BYTES
 
 ANSWER_SECONDS = 60.0
 # What a trainer leaves in its folder; a node that names something else is not believed.
-_NAME = re.compile(r"(?:[a-z][a-z0-9-]{0,60}\.sealed|checkpoint[a-z0-9.-]{0,60}\.json|events\.jsonl)")
+_NAME = re.compile(r"(?:[a-z][a-z0-9_-]{0,60}\.sealed|checkpoint[a-z0-9.-]{0,60}\.json|events\.jsonl)")
 
 
 class NodeLink:

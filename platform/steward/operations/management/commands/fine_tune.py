@@ -12,6 +12,7 @@ from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.operations.terminal import actor_named, add_actor, row_visible_to, wait_for
 from steward.runs import actions
+from steward.runs.claims import Priority
 from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import RunState
 
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--workflow", default="", help="by default the dataset's own")
         parser.add_argument("--method", choices=list(METHODS), help="what is learnt; by default the workflow's own")
         parser.add_argument("--way", choices=list(WAYS), help="what is trained; by default the workflow's own")
+        parser.add_argument("--priority", choices=[name.lower() for name in Priority.names], default="normal")
         parser.add_argument(
             "--set",
             action="append",
@@ -45,6 +47,7 @@ class Command(BaseCommand):
                 base_model=self._base_model(options["base_model"]),
                 name=name or f"{row} fine-tune",
                 workflow=options["workflow"],
+                priority=Priority[options["priority"].upper()],
                 changes=_changes(options["set"])
                 | {option: options[option] for option in ("method", "way") if options[option]},
             )
