@@ -208,7 +208,7 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
             measurements["validation", event.step] = Measurement(
                 fine_tune=fine_tune, attempt=fine_tune.attempt, split="validation", step=event.step, loss=event.loss
             )
-        case events.RecordsMeasured():
+        case events.RecordsMeasured() | events.TrainRecordsMeasured():
             fine_tune.facts[part_of(event)] = facts_of(event)
         case _:
             pass  # the other events end the run (see `_finish`) or tell of checkpoints, which resuming finds itself

@@ -23,7 +23,10 @@ from steward.vault.objects import open_object
 from trainers import events
 
 # By part, the word of the vault's context that the trainer seals it with, and what people call it.
-PARTS = {"held_out": ("held-out", "Held-out records")}
+PARTS = {
+    "held_out": ("held-out", "Held-out records"),
+    "train_records": ("train-records", "Training records"),
+}
 _FACTS = ("file", "records", "worst", "median", "best", "digest", "sealed_digest", "commitment")
 
 
@@ -42,6 +45,8 @@ class RecordLoss:
 
 def part_of(event: events.Event) -> str | None:
     """Which part an event announces, if any."""
+    if isinstance(event, events.TrainRecordsMeasured):
+        return "train_records"
     return "held_out" if isinstance(event, events.RecordsMeasured) else None
 
 

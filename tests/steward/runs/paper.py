@@ -63,6 +63,21 @@ def leave_losses(fine_tune: FineTune, losses: dict[str, float]) -> None:
     )  # fmt: skip
 
 
+def leave_train_losses(fine_tune: FineTune, losses: dict[str, tuple[float, float]]) -> None:
+    """The losses of training records when they were first and last met, as `trainers.record_losses` writes them."""
+    worst_first = sorted(losses.items(), key=lambda pair: -pair[1][1])
+    lines = [{"id": record, "first": first, "last": last, "units": 3} for record, (first, last) in worst_first]
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    written = seal(fine_tune, "train_records.sealed", "train-records", content)
+    values = [last for _, (_, last) in worst_first]
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    said = events.TrainRecordsMeasured(
+        str(fine_tune.pk), "train_records.sealed", len(lines), values[0], values[len(values) // 2], values[-1], digest,
+        written.sealed_digest, written.commitment,
+    )  # fmt: skip
+    say(fine_tune, said)
+
+
 def finish(house: Any, fine_tune: FineTune) -> FineTune:
     """Ends a run well, with an adapter of nothing."""
     content = fine_tune.pk.bytes

@@ -11,7 +11,7 @@ from steward.datasets.models import RedactedRecord
 from steward.runs.models import FineTune
 from steward.vault.models import SealedObject
 from tests.steward.house import House, visits
-from tests.steward.runs.paper import dispatched, finish, leave_losses
+from tests.steward.runs.paper import dispatched, finish, leave_losses, leave_train_losses
 
 
 @pytest.fixture
@@ -99,6 +99,22 @@ def test_the_file_belongs_to_the_run_and_a_changed_one_is_not_read(
     answer = browser_of(lenient.analyst).post(address(lenient, measured, "held_out/"))
     assert answer.status_code == 409
     assert "cannot be opened" in answer.text
+
+
+def test_training_records_are_shown_with_their_first_and_last_loss(
+    lenient: House, browser_of: Any, base_model: Any
+) -> None:
+    version = lenient.approved(visits(60))
+    fine_tune = dispatched(lenient, version, base_model)
+    trained = RedactedRecord.objects.filter(run=version.redaction, record__subject__split="train")
+    ordinals = sorted(trained.values_list("ordinal", flat=True))[:3]
+    leave_train_losses(fine_tune, {str(ordinal): (4.5, 1.0 + ordinal / 1000) for ordinal in ordinals})
+    finish(lenient, fine_tune)
+    assert SealedObject.objects.filter(kind="train-records", bound_to=str(fine_tune.pk)).exists()
+    page = browser_of(lenient.analyst).post(address(lenient, fine_tune, "train_records/")).text
+    assert page.count("first 4.500") == 3
+    assert "Dressing changed" in page
+    assert [look["facts"]["part"] for look in looks()] == ["train_records"]
 
 
 def test_a_run_without_losses_says_so(lenient: House, browser_of: Any, base_model: Any) -> None:
