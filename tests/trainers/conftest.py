@@ -23,14 +23,14 @@ TEMPLATE = (
 SECRET = "Zyxwv Quokkason"
 
 
-def make_tokenizer(folder):
+def make_tokenizer(folder, more=()):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     # Merges of bytes that no text of ours holds: llama.cpp reads no tokenizer without any, transformers none with one.
     rare = [(letters[-4], letters[-3]), (letters[-2], letters[-1])]
-    words = ["<|start|>", "<|end|>", *letters, *("".join(pair) for pair in rare)]
+    words = ["<|start|>", "<|end|>", *letters, *("".join(pair) for pair in rare), *more]
     vocabulary = {token: index for index, token in enumerate(words)}
     tokenizer = Tokenizer(models.BPE(vocabulary, rare))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -42,11 +42,11 @@ def make_tokenizer(folder):
     return len(vocabulary)
 
 
-def make_model(folder, kind="llama", **changes):
+def make_model(folder, kind="llama", more=(), **changes):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    size = make_tokenizer(folder)
+    size = make_tokenizer(folder, more)
     settings = {
         "vocab_size": size,
         "hidden_size": 32,
