@@ -31,7 +31,7 @@ from compliance.redaction.judgement import Judge, without_public
 from compliance.redaction.memory import recall
 from compliance.redaction.merge import merge
 from compliance.redaction.national import NationalNumbers
-from compliance.redaction.passages import passages
+from compliance.redaction.passages import READ_CHARS, passages
 from compliance.redaction.people import people_rules
 from compliance.redaction.places import is_about_a_case
 from compliance.redaction.profile import Profile
@@ -137,21 +137,15 @@ class Detector:
         least = self.profile.tagger_least_elsewhere if is_elsewhere else self.profile.tagger_least
         findings: list[Finding] = []
         public: list[tuple[int, int]] = []
-        windows = passages(text)
-        # A few windows at a time, so that the budget is looked at in between.
-        for first in range(0, len(windows), 16):
+        # One passage at a time, so that the budget is looked at in between.
+        for start, end in passages(text, READ_CHARS):
             if time.monotonic() > deadline:
                 raise RedactionError("time budget spent in the tagger; the document is not redacted")
-            part = windows[first : first + 16]
-            found = process_tagger().find(
-                [text[start:end] for start, end in part],
-                in_context=self.profile.keep_public_bodies,
-                least=least,
-                kinds=self._kinds,
+            (tagged,) = process_tagger().find(
+                [text[start:end]], in_context=self.profile.keep_public_bodies, least=least, kinds=self._kinds
             )
-            for (start, _), tagged in zip(part, found, strict=True):
-                findings += [Finding(f.start + start, f.end + start, f.type, f.score, f.rule) for f in tagged.findings]
-                public += [(begin + start, end + start) for begin, end in tagged.public]
+            findings += [Finding(f.start + start, f.end + start, f.type, f.score, f.rule) for f in tagged.findings]
+            public += [(first + start, last + start) for first, last in tagged.public]
         return findings, public
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The learned tagger: a small encoder that says of each word which kind of identifier it is, and whether to mask it.
+"""The learned tagger: a small network that says of each word which kind of identifier it is, and whether to mask it.
 
 Guarantees: one thread, no network; the files' digests are checked before they are loaded; a failure raises.
 Does not: decide what is masked; it reports pieces with a probability, and the profile's thresholds decide.
@@ -30,8 +30,6 @@ from compliance.redaction.kinds import KINDS
 from compliance.redaction.pieces import Cut, Cutter
 
 SHIPPED = Path(__file__).with_name("model")
-_MAX_PIECES = 512
-_BATCH_PIECES = 384
 # Below this share of the probability that begins a span, a neighbouring word no longer belongs to it.
 _NEIGHBOUR = 0.4
 # A word is public where it stands if it is this unlikely that it has to be masked.
@@ -136,39 +134,25 @@ class Tagger:
         """
         counted = None if len(kinds) == len(KINDS) else np.array([kind in kinds for kind in KINDS], np.float32)
         leasts = np.array([least.get(kind, least["default"]) for kind in KINDS], np.float32)
-        cuts = [self._cutter.cut(passage) for passage in passages]
-        results = [Tagged([], [])] * len(passages)
-        order = sorted(range(len(cuts)), key=lambda i: len(cuts[i].ids))
-        for batch in _batches(order, [len(cut.ids) for cut in cuts]):
-            if len(cuts[batch[-1]].ids) > _MAX_PIECES:
-                raise RedactionError(f"a passage of {len(passages[batch[-1]])} characters is too long for the tagger")
-            for index, probabilities in zip(batch, self._run([cuts[i] for i in batch]), strict=True):
-                # Outputs are: no identifier, then for each kind "keep" and "mask"; see trainers.tagger.labels.
-                pairs = probabilities[:, 1:].reshape(len(probabilities), len(KINDS), 2)
-                results[index] = _tagged(passages[index], cuts[index], pairs, in_context, leasts, counted)
+        results = []
+        for passage in passages:
+            cut = self._cutter.cut(passage)
+            # Outputs are: no identifier, then for each kind "keep" and "mask"; see trainers.tagger.labels.
+            pairs = self._run(cut)[:, 1:].reshape(len(cut.firsts), len(KINDS), 2)
+            results.append(_tagged(passage, cut, pairs, in_context, leasts, counted))
         return results
 
-    def _run(self, cuts: list[Cut]) -> Iterator[Array]:
-        """For each cut the probabilities for its words, (words, labels)."""
-        if len(cuts) == 1:
-            ids, shapes = np.array([cuts[0].ids]), np.array([cuts[0].shapes])
-            mask = np.ones_like(ids)
-        else:
-            ids, mask, shapes = (np.zeros((len(cuts), max(len(cut.ids) for cut in cuts)), np.int64) for _ in range(3))
-            for row, cut in enumerate(cuts):
-                count = len(cut.ids)
-                ids[row, :count], mask[row, :count], shapes[row, :count] = cut.ids, 1, cut.shapes
+    def _run(self, cut: Cut) -> Array:
+        """Probabilities (words, labels)."""
+        feed = {"ids": np.array(cut.ids), "shapes": np.array(cut.shapes), "firsts": np.array(cut.firsts, np.int64)}
         try:
-            logits = self._session.run(None, {"ids": ids, "mask": mask, "shapes": shapes})[0]
+            probabilities: Array = self._session.run(None, feed)[0]
         except Exception as error:  # noqa: BLE001 - a failed pass must never look like an empty result
             raise RedactionError(f"the tagger failed ({type(error).__name__}); the document is not redacted") from None
-        if not np.isfinite(logits).all():
+        # One number that is none makes the sum none.
+        if not np.isfinite(probabilities.sum()):
             raise RedactionError("the tagger returned numbers that are not finite; the document is not redacted")
-        for row, cut in enumerate(cuts):
-            words = logits[row][cut.firsts]
-            powers: Array = np.exp(words - words.max(-1, keepdims=True))
-            powers /= powers.sum(-1, keepdims=True)
-            yield powers
+        return probabilities
 
 
 def _tagged(passage: str, cut: Cut, pairs: Array, in_context: bool, leasts: Array, counted: Array | None) -> Tagged:
@@ -257,14 +241,3 @@ def _demographic(value: str) -> str:
 def process_tagger() -> Tagger:
     """The tagger that all detectors of this process share; runs may come from several threads."""
     return Tagger()
-
-
-def _batches(order: list[int], lengths: list[int]) -> list[list[int]]:
-    """Group passages of like length, at most ``_BATCH_PIECES`` padded pieces a batch."""
-    batches: list[list[int]] = []
-    for index in order:
-        if batches and lengths[index] * (len(batches[-1]) + 1) <= _BATCH_PIECES:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches

@@ -126,6 +126,7 @@ def run(repeats: int = 3) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.bench
 @pytest.mark.filterwarnings("ignore")
-def test_redaction_is_faster_than_stock_presidio() -> None:
+def test_redaction_is_many_times_faster_than_stock_presidio() -> None:
     results = run(repeats=1)
-    assert results["redaction_long"]["ratio"] > 1
+    assert results["redaction_long"]["ratio"] > 5
+    assert results["redaction_short"]["ratio"] > 5

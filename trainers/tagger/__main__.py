@@ -15,12 +15,17 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from trainers.tagger import distilling
 from trainers.tagger.background import background_documents
+from trainers.tagger.distilling import answers, distil
 from trainers.tagger.documents import Document, read_gold, split_groups
-from trainers.tagger.export import write_folder
+from trainers.tagger.encoding import encode
+from trainers.tagger.export import teacher_model, word_table, write_folder
+from trainers.tagger.lessons import lessons
 from trainers.tagger.network import Network
 from trainers.tagger.rampart import installed_folder
 from trainers.tagger.scores import predict, score
+from trainers.tagger.student import Student, starting_words
 from trainers.tagger.templates import make_documents, read_templates
 from trainers.tagger.training import Settings, train
 
@@ -39,6 +44,10 @@ def main() -> int:
     parser.add_argument("--background", type=int, default=500, help="stretches of public text in each epoch")
     parser.add_argument("--courts", type=int, default=2, help="how often each court case is read in an epoch")
     parser.add_argument("--all", action="store_true", help="hold nothing out; for the weights that are shipped")
+    parser.add_argument("--teacher", type=Path, help="an encoder kept before, instead of training one")
+    parser.add_argument("--keep-teacher", type=Path, help="where the encoder is written, beside the student")
+    parser.add_argument("--share", type=float, default=1.0, help="how much of its lessons the student gets")
+    parser.add_argument("--pieces", type=int, default=distilling.Settings.pieces, help="how many the student reads")
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -65,11 +74,22 @@ def main() -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
-    network = Network(asked.layers)
-    train(network, tokenizer, documents, Settings(epochs=asked.epochs), say)
-    write_folder(network, asked.out)
+    if asked.teacher is None:
+        network = Network(asked.layers)
+        train(network, tokenizer, documents, Settings(epochs=asked.epochs), say)
+        teacher = teacher_model(network)
+    else:
+        teacher = asked.teacher.read_bytes()
+    if asked.keep_teacher is not None:
+        asked.keep_teacher.write_bytes(teacher)
+    torch.manual_seed(Settings.seed)
+    passages = [p for d in lessons(asked.data, courts, short, names, asked.share) for p in encode(d, tokenizer)]
+    say(f"student: {len(passages)} passages, {sum(len(p.ids) for p in passages)} pieces")
+    student = Student(starting_words(word_table(teacher)))
+    distil(student, answers(teacher, passages), passages, distilling.Settings(pieces=asked.pieces), say)
+    write_folder(student, asked.out)
     for title, held in (("court cases", held_courts), ("short texts", held_short), ("made texts", held_made)):
-        probabilities = predict(network, tokenizer, held)
+        probabilities = predict(student, tokenizer, held)
         for threshold in (0.5, 0.25, 0.1):
             print(title, score(held, probabilities, threshold), flush=True)
     return 0

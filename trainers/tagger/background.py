@@ -53,6 +53,26 @@ def background_documents(folder: Path, count: int, seed: int) -> Iterator[Docume
             yield Document(piece, (), name, tuple(_uncertain(piece, rules)))
 
 
+def public_stretches(folder: Path, most_chars: int, random: Random) -> Iterator[Document]:
+    """Stretches as ``background_documents`` yields, one behind the other, of at most ``most_chars`` from each source.
+
+    Raises:
+        OSError: a source is missing.
+    """
+    for name, profile in _SOURCES.items():
+        rules = Detector(load_profile(profile).without_tagger())
+        texts = list(_texts(folder / name))
+        random.shuffle(texts)
+        read = 0
+        for text in texts:
+            if read > most_chars:
+                break
+            for start in range(0, len(text), _LENGTH):
+                piece = text[start : start + _LENGTH]
+                read += len(piece)
+                yield Document(piece, (), name, tuple(_uncertain(piece, rules)))
+
+
 def _texts(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:

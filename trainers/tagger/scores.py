@@ -22,6 +22,7 @@ from trainers.tagger.documents import Document
 from trainers.tagger.encoding import Passage, encode
 from trainers.tagger.labels import LABELS
 from trainers.tagger.network import Network
+from trainers.tagger.student import Student
 from trainers.tagger.training import grouped, padded
 
 MASKED = [index for index, label in enumerate(LABELS) if label.endswith("_MASK")]
@@ -48,7 +49,7 @@ class Score:
 
 
 @torch.no_grad()
-def predict(network: Network, tokenizer: Any, documents: Sequence[Document]) -> list[Array]:
+def predict(network: Network | Student, tokenizer: Any, documents: Sequence[Document]) -> list[Array]:
     """For each document the probabilities of every label at every character, (characters, labels)."""
     network.eval()
     items: list[Passage] = []
@@ -58,7 +59,7 @@ def predict(network: Network, tokenizer: Any, documents: Sequence[Document]) -> 
             items.append(passage)
             owners.append(number)
     results = [np.zeros((len(document.text), len(LABELS)), np.float32) for document in documents]
-    for batch in grouped(items, 4096, None):
+    for batch in grouped([len(item.ids) for item in items], 4096, None):
         ids, mask, shapes, _ = padded([items[i] for i in batch])
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(ids, mask, shapes)

@@ -74,7 +74,7 @@ def train(
     begun = time.monotonic()
     for epoch in range(settings.epochs):
         items = [passage for document in documents(epoch) for passage in encode(document, tokenizer)]
-        batches = grouped(items, settings.batch_pieces, random)
+        batches = grouped([len(item.ids) for item in items], settings.batch_pieces, random)
         network.train()
         total = 0.0
         for number, batch in enumerate(batches):
@@ -115,30 +115,31 @@ def mean_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     return -((1 - smoothing) * chosen + smoothing * logs.mean(-1)).mean()
 
 
-def grouped(items: Sequence[Passage], batch_pieces: int, random: Random | None) -> list[list[int]]:
-    """Indices of ``items`` in batches of like length, at most ``batch_pieces`` padded pieces each.
+def grouped(lengths: Sequence[int], batch_pieces: int, random: Random | None, part: int = 400) -> list[list[int]]:
+    """Indices of ``lengths`` in batches of like length, at most ``batch_pieces`` padded pieces each.
 
     Args:
-        items: what is batched.
+        lengths: how many pieces each item has.
         batch_pieces: bound; a longer item is a batch of its own.
         random: shuffles; None keeps the order by length.
+        part: how many shuffled items at a time are sorted by length; more of them leave less padding.
     """
-    order = list(range(len(items)))
+    order = list(range(len(lengths)))
     if random is None:
-        order.sort(key=lambda i: len(items[i].ids))
+        order.sort(key=lambda i: lengths[i])
     else:
         random.shuffle(order)
-        parts = [sorted(order[i : i + 400], key=lambda i: len(items[i].ids)) for i in range(0, len(order), 400)]
+        parts = [sorted(order[i : i + part], key=lambda i: lengths[i]) for i in range(0, len(order), part)]
         order = [i for part in parts for i in part]
     batches: list[list[int]] = []
     width = 0
     for index in order:
-        width = max(width, len(items[index].ids))
+        width = max(width, lengths[index])
         if batches and width * (len(batches[-1]) + 1) <= batch_pieces:
             batches[-1].append(index)
         else:
             batches.append([index])
-            width = len(items[index].ids)
+            width = lengths[index]
     if random is not None:
         random.shuffle(batches)
     return batches

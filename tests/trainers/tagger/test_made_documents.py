@@ -12,6 +12,7 @@ from trainers.tagger.casting import SLOTS, Cast
 from trainers.tagger.documents import Document, split_groups
 from trainers.tagger.labels import LABEL_INDEX
 from trainers.tagger.noise import disturbed, lowered
+from trainers.tagger.renaming import renamed
 from trainers.tagger.templates import fill, make_documents, read_templates
 
 
@@ -70,3 +71,26 @@ def test_a_split_keeps_groups_whole() -> None:
     train, held = split_groups(documents, 0.2, seed=1)
     assert len(held) == 20
     assert not {d.group for d in train} & {d.group for d in held}
+
+
+def test_a_renamed_document_keeps_its_form_and_what_is_public() -> None:
+    text = "Mr Pušaver (no. 12345/98) met PUŠAVER in Strasbourg on 3 May 1999; the teacher paid."
+    found = [
+        ("Pušaver", "PERSON_MASK"),
+        ("12345/98", "CODE_MASK"),
+        ("PUŠAVER", "PERSON_MASK"),
+        ("Strasbourg", "LOCATION_KEEP"),
+        ("3 May 1999", "DATE_MASK"),
+        ("teacher", "DEMOGRAPHIC_MASK"),
+    ]
+    document = Document(text, tuple((text.index(v), text.index(v) + len(v), label) for v, label in found), "t")
+    new = renamed(document, Random(5))
+    values = [new.text[start:end] for start, end, _ in new.spans]
+    assert [label for _, _, label in new.spans] == [label for _, label in found]
+    assert values[0] != "Pušaver"
+    assert values[2] == values[0].upper()
+    assert values[1] != "12345/98"
+    assert [len(part) for part in values[1].split("/")] == [5, 2]
+    assert (values[3], values[5]) == ("Strasbourg", "teacher")
+    assert values[4].split()[1] == "May"
+    assert new == renamed(document, Random(5)) != document

@@ -1,4 +1,4 @@
-"""From documents to a file that the product's runtime reads, on a network of one layer."""
+"""From documents to a file that the product's runtime reads: an encoder of one layer teaches a student."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from compliance.redaction.errors import RedactionError
 from compliance.redaction.kinds import word_shape
 from compliance.redaction.pieces import Cutter
 from compliance.redaction.tagger import Tagger
+from trainers.tagger import distilling
+from trainers.tagger.distilling import answers, distil
 from trainers.tagger.documents import Document
 from trainers.tagger.encoding import IGNORED, encode
-from trainers.tagger.export import onnx_model, write_folder
+from trainers.tagger.export import student_model, teacher_model, word_table, write_folder
 from trainers.tagger.labels import LABEL_INDEX, LABELS
 from trainers.tagger.network import EPSILON, HIDDEN, Network
 from trainers.tagger.rampart import installed_folder, starting_weights
 from trainers.tagger.scores import predict, score
+from trainers.tagger.student import WIDTH, Student, starting_words
 from trainers.tagger.training import Settings, mean_loss, padded, train
 
 pytestmark = pytest.mark.slow
@@ -45,9 +48,21 @@ def documents() -> list[Document]:
 @pytest.fixture(scope="module")
 def trained(tokenizer: Any, documents: list[Document]) -> tuple[Network, list[str]]:
     torch.manual_seed(1)
-    network, told = Network(layers=1), []
+    told: list[str] = []
+    network = Network(layers=1)
     train(network, tokenizer, lambda _: documents, Settings(epochs=12, learning_rate=1e-3), told.append)
     return network, told
+
+
+@pytest.fixture(scope="module")
+def taught(trained: tuple[Network, list[str]], tokenizer: Any, documents: list[Document]) -> Student:
+    passages = [passage for document in documents for passage in encode(document, tokenizer)]
+    teacher = teacher_model(trained[0])
+    torch.manual_seed(2)
+    student = Student(starting_words(word_table(teacher)))
+    settings = distilling.Settings(pieces=40_000, batch_pieces=256, warmup_steps=20)
+    distil(student, answers(teacher, passages), passages, settings, print)
+    return student
 
 
 def test_labels_stand_on_the_first_piece_of_each_word_and_nowhere_else(tokenizer: Any) -> None:
@@ -92,41 +107,69 @@ def test_the_same_seed_trains_the_same_weights(tokenizer: Any, documents: list[D
     assert torch.equal(*heads)
 
 
-def test_the_exported_graph_answers_as_the_network_does(
+def test_the_exported_encoder_answers_as_the_network_does(
     trained: tuple[Network, list[str]], tokenizer: Any, documents: list[Document]
 ) -> None:
-    import onnxruntime
-
     network = trained[0].eval()
-    session = onnxruntime.InferenceSession(onnx_model(network), providers=["CPUExecutionProvider"])
-    ids, mask, shapes, _ = padded([passage for document in documents[:3] for passage in encode(document, tokenizer)])
-    feed = {"ids": ids.numpy(), "mask": mask.numpy(), "shapes": shapes.numpy()}
+    passages = [passage for document in documents[:3] for passage in encode(document, tokenizer)]
+    ids, mask, shapes, _ = padded(passages)
     with torch.no_grad():
         expected = network(ids, mask, shapes).softmax(-1).numpy()
-    logits = session.run(None, feed)[0]
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    assert np.abs(powers / powers.sum(-1, keepdims=True) - expected)[mask.numpy() == 1].max() < 0.1
+    for row, answer in enumerate(answers(teacher_model(network), passages)):
+        assert np.abs(expected[row, : len(passages[row].ids)][passages[row].is_first] - answer).max() < 0.1
 
 
-def test_the_runtime_reads_what_was_exported(trained: tuple[Network, list[str]], tmp_path: Path) -> None:
-    write_folder(trained[0], tmp_path)
+def test_the_student_comes_to_answer_as_the_encoder_does(
+    taught: Student, trained: tuple[Network, list[str]], tokenizer: Any, documents: list[Document]
+) -> None:
+    pairs = zip(predict(taught, tokenizer, documents), predict(trained[0], tokenizer, documents), strict=True)
+    assert max(np.abs(ours - theirs).max() for ours, theirs in pairs) < 0.3
+    unseen = Document("The nurse saw Gil Marsh in the clinic.", ((14, 23, "PERSON_MASK"),), "unseen")
+    assert score([unseen], predict(taught, tokenizer, [unseen]), 0.5).recall == {"PERSON": (1, 1)}
+
+
+def test_the_exported_student_answers_as_the_student_does_to_texts_of_any_length() -> None:
+    import onnxruntime
+
+    torch.manual_seed(6)
+    student = Student(torch.randn(300, WIDTH)).eval()
+    session = onnxruntime.InferenceSession(student_model(student), providers=["CPUExecutionProvider"])
+    for length in (3, 20, 90):
+        ids, shapes = torch.randint(0, 300, (1, length)), torch.randint(0, 8, (1, length))
+        with torch.no_grad():
+            expected = student(ids, torch.ones_like(ids), shapes)[0].softmax(-1).numpy()
+        feed = {"ids": ids[0].numpy(), "shapes": shapes[0].numpy(), "firsts": np.arange(length)}
+        assert np.abs(session.run(None, feed)[0] - expected).max() < 0.03
+
+
+def test_padding_changes_nothing_and_a_word_is_seen_as_far_as_the_reach() -> None:
+    torch.manual_seed(7)
+    student = Student(torch.randn(300, WIDTH)).eval()
+    ids = torch.randint(0, 300, (1, 60))
+    shapes = torch.zeros_like(ids)
+    with torch.no_grad():
+        alone = student(ids, torch.ones_like(ids), shapes)
+        mask = torch.cat([torch.ones_like(ids), torch.zeros_like(ids)], 1)
+        padded_ids = torch.cat([ids, torch.randint(0, 300, (1, 60))], 1)
+        assert torch.allclose(student(padded_ids, mask, torch.zeros_like(mask))[:, :60], alone, atol=1e-4)
+        other = ids.clone()
+        other[0, 0] = (other[0, 0] + 1) % 300
+        changed = (student(other, torch.ones_like(ids), shapes) - alone).abs().amax(-1)[0]
+    assert changed[student.reach + 1 :].max() == 0 < changed[: student.reach].max()
+
+
+def test_the_runtime_reads_what_was_exported(taught: Student, tmp_path: Path) -> None:
+    write_folder(taught, tmp_path)
     text = "The nurse saw Di Marsh in the clinic."
     (found,) = Tagger(tmp_path).find([text], in_context=True, least={"default": 0.5})
     (person,) = found.findings
     assert (person.start, person.end, person.type, person.rule) == (14, 22, "PERSON", "tagger.person")
-    assert {text[start:end] for start, end in found.public} == {
-        "The",
-        "nurse",
-        "saw",
-        "in",
-        "the",
-        "clinic",
-        ".",
-    }
+    expected = {"The", "nurse", "saw", "in", "the", "clinic", "."}
+    assert {text[start:end] for start, end in found.public} == expected
 
 
-def test_a_file_that_was_changed_is_not_loaded(trained: tuple[Network, list[str]], tmp_path: Path) -> None:
-    write_folder(trained[0], tmp_path)
+def test_a_file_that_was_changed_is_not_loaded(taught: Student, tmp_path: Path) -> None:
+    write_folder(taught, tmp_path)
     raw = bytearray((tmp_path / "tagger.onnx").read_bytes())
     raw[len(raw) // 2] ^= 1
     (tmp_path / "tagger.onnx").write_bytes(raw)
