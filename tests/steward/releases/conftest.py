@@ -123,6 +123,7 @@ def _evaluated(house: Any, model_version: Any) -> None:
     """Scores and passed gates that nobody measured."""
     from steward.assurance import actions as assurance
     from steward.assurance.gates import GateOutcome
+    from steward.assurance.judging import Judgement
     from steward.runs.shards import workflow_for
     from steward.vault.keys import make_key
     from steward.vault.models import KeyLevel
@@ -141,6 +142,7 @@ def _evaluated(house: Any, model_version: Any) -> None:
             tuned_scores=TUNED_SCORES, base_mean=0.25, tuned_mean=0.75, base_loss=2.0, tuned_loss=0.5, refused=0,
             predictions_digest="", sealed_digest="", commitment="", seconds=1.0,
         ),
+        judgement=Judgement(BASE_SCORES, TUNED_SCORES),
         predictions=writer.sealed,
         key=make_key(model_version.workspace, KeyLevel.RUN),
     )  # fmt: skip

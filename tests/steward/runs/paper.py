@@ -9,6 +9,7 @@ from typing import Any
 
 from compliance.vault import ObjectContext
 from steward.assurance import actions as assurance
+from steward.assurance.judging import Judgement
 from steward.assurance.models import Evaluation
 from steward.runs import actions as runs
 from steward.runs import following
@@ -110,6 +111,7 @@ def judged(house: Any, fine_tune: FineTune, tuned: list[float], ids: list[str] |
         actor=house.analyst,
         evaluation=evaluation,
         finished=finished,
+        judgement=Judgement(finished.base_scores, finished.tuned_scores),
         predictions=writer.sealed,
         key=make_key(fine_tune.workspace, KeyLevel.RUN),
     )
