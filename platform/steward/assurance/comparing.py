@@ -132,7 +132,7 @@ def _score(evaluation: Evaluation) -> Interval:
     """Wilson's interval where a record is right or wrong, else the bootstrap's."""
     scores = evaluation.scores["tuned"]
     metric = METRICS.get(evaluation.metric)
-    if metric is not None and metric.is_binary:
+    if metric is not None and metric.is_binary and set(scores) <= {0.0, 1.0}:
         return wilson_interval(scores)
     return bootstrap_interval(scores, resamples=_resamples(len(scores)))
 

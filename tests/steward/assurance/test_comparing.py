@@ -46,6 +46,15 @@ def test_a_difference_on_the_same_records_has_its_interval(lenient: House, two: 
     assert compare(two[::-1]).pairs[0].verdict == "worse"
 
 
+def test_scores_between_right_and_wrong_get_the_bootstraps_interval(
+    lenient: House, two: tuple[FineTune, FineTune]
+) -> None:
+    judged(lenient, two[0], [0.0, 0.5, 1.0] * 20)
+    score = compare(two).contenders[0].score
+    assert score is not None
+    assert (score.method, score.estimate) == ("bootstrap", 0.5)
+
+
 def test_records_are_paired_by_their_ids_and_not_by_their_place(lenient: House, two: tuple[FineTune, FineTune]) -> None:
     ids = [str(place) for place in range(20)]
     scores = [float(place % 3 == 0) for place in range(20)]

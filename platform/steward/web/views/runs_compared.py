@@ -51,7 +51,12 @@ def _figures(comparison: Comparison) -> dict[str, Any]:
         for each in judged
         if each.score is not None
     ]
-    return {"metric": METRICS.get(metrics.pop()), "chart": IntervalChart.of_runs(rows)}
+    methods = sorted({each.score.method for each in judged if each.score is not None})
+    return {
+        "metric": METRICS.get(metrics.pop()),
+        "interval_methods": " and ".join(methods),
+        "chart": IntervalChart.of_runs(rows),
+    }
 
 
 def _id(text: str) -> uuid.UUID:
