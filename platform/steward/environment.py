@@ -75,6 +75,24 @@ def one_of(name: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def number(name: str, *, default: float, minimum: float, maximum: float) -> float:
+    """Return a number within `minimum`..`maximum`, both included, with a point before its decimals.
+
+    Raises:
+        ImproperlyConfigured: not a number, or out of range.
+    """
+    value = os.environ.get(name)
+    if value is None or not value.strip():
+        return default
+    try:
+        found = float(value)
+    except ValueError:
+        found = float("nan")
+    if not minimum <= found <= maximum:
+        raise ImproperlyConfigured(f"{name} must be a number from {minimum:g} to {maximum:g}. Example: {name}=1.25")
+    return found
+
+
 def words(name: str, default: tuple[str, ...] = ()) -> list[str]:
     """Return a comma-separated variable as a list without empty items."""
     value = os.environ.get(name)

@@ -151,6 +151,10 @@ STEWARD_TOKEN_REQUESTS_PER_MINUTE = environment.whole_number(
 STEWARD_SERVING_IDLE_SECONDS = environment.whole_number(
     "STEWARD_SERVING_IDLE_SECONDS", default=600, minimum=5, maximum=86_400
 )
+# What a training device draws and costs an hour; 0: unknown, and then no figure is shown.
+STEWARD_DEVICE_WATTS = environment.whole_number("STEWARD_DEVICE_WATTS", default=0, minimum=0, maximum=100_000)
+STEWARD_DEVICE_HOUR_PRICE = environment.number("STEWARD_DEVICE_HOUR_PRICE", default=0.0, minimum=0.0, maximum=1e6)
+STEWARD_CURRENCY = environment.text("STEWARD_CURRENCY", "EUR")
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = "jobs"
 
 # --- people and sessions ----------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.runs import actions
 from steward.runs.dispatch import standing
+from steward.runs.forecast import foretell
 from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import FineTune, Measurement, RunState
+from steward.runs.recipes import merged_recipe, spec_of, workflow_of
 
 
 class FineTuneShape(serializers.ModelSerializer[FineTune]):
@@ -164,6 +166,42 @@ class FineTunes(Door):
             actor=self.actor, version=version, base_model=base_model, changes=changes, **asked
         )
         return Response(FineTuneDetailShape(fine_tune).data, status=201)
+
+
+class ForecastShape(serializers.Serializer[Any]):
+    fits = serializers.BooleanField()
+    memory_bytes = serializers.IntegerField(help_text="Expected peak.")
+    free_bytes = serializers.IntegerField()
+    parts = serializers.DictField(child=serializers.IntegerField(), help_text="Bytes by what causes them.")
+    micro_tokens = serializers.IntegerField(help_text="Tokens through the model at once.")
+    is_recomputed = serializers.BooleanField(help_text="Layers keep their inputs only.")
+    advice = serializers.CharField(help_text="A change that would fit; empty where it fits.")
+    tokens = serializers.IntegerField()
+    steps = serializers.IntegerField()
+    seconds = serializers.FloatField(allow_null=True, help_text="None before the first run of the model.")
+    basis = serializers.CharField(help_text="The run whose pace was taken.")
+    watt_hours = serializers.FloatField(allow_null=True)
+    cost = serializers.FloatField(allow_null=True)
+    currency = serializers.CharField()
+
+
+class FineTuneForecast(Door):
+    @extend_schema(request=NewFineTune, responses=ForecastShape, operation_id="forecast_fine_tune", tags=["fine-tunes"])
+    def post(self, request: Request) -> Response:
+        """What a fine-tune would need of memory, time and money; nothing is queued."""
+        asked = self.checked(NewFineTune)
+        version = self.find(DatasetVersion.objects.select_related("workspace", "dataset"), pk=asked["dataset_version"])
+        self.look(Permission.START_FINE_TUNE, version.workspace)
+        base_model = BaseModel.objects.filter(pk=asked["base_model"]).first()
+        if base_model is None:
+            raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
+        domain = version.workspace.domain
+        workflow = workflow_of(domain, version.dataset.workflow, asked["workflow"])
+        recipe = merged_recipe(domain, workflow, asked["changes"], version)
+        told = foretell(version, base_model, spec_of(recipe, METHODS[recipe["method"]]))
+        if told is None:
+            raise Missing("The model's folder or the training records are not there yet.", code="forecast_impossible")
+        return Response(ForecastShape(told).data)
 
 
 class FineTuneDetail(Door):

@@ -64,6 +64,7 @@ urlpatterns = [
     path("sample-items/<uuid:item_id>/adjudicate", sample.SampleItemAdjudication.as_view()),
     path("fine-tunes", fine_tunes.FineTunes.as_view()),
     path("fine-tunes/comparison", comparison.FineTuneComparison.as_view()),
+    path("fine-tunes/forecast", fine_tunes.FineTuneForecast.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>", fine_tunes.FineTuneDetail.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements", fine_tunes.FineTuneMeasurements.as_view()),
     path("fine-tunes/<uuid:fine_tune_id>/measurements/<slug:form>", curves.MeasurementsFile.as_view()),

@@ -176,6 +176,16 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
                 "parameters": event.parameters,
                 "trainable": event.trainable,
             }
+        case events.FitChecked():
+            fine_tune.facts["fit"] = {
+                "fits": event.fits,
+                "memory_bytes": event.memory_bytes,
+                "free_bytes": event.free_bytes,
+                "micro_tokens": event.micro_tokens,
+                "is_recomputed": event.recompute,
+                "seconds": event.seconds if math.isfinite(event.seconds) else None,
+                "advice": event.advice,
+            }
         case events.DataLoaded():
             fine_tune.facts[f"data_{event.split}"] = {
                 "records": event.records,

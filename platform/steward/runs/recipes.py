@@ -12,7 +12,7 @@ from domains.workflows import TrainingRecipe
 from steward.audit.actor import Refused
 from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
-from trainers.spec import SpecError, read_spec
+from trainers.spec import Spec, SpecError, read_spec
 
 _DIGEST = "sha256:" + "0" * 64
 _CONTEXT = {"workspace": "w", "dataset": "d", "object": "o", "kind": "k", "version": "1"}
@@ -84,15 +84,24 @@ def usual_rate(own: TrainingRecipe, method: Method, way: Way) -> float:
     return min(1.0, float(f"{own.learning_rate * method.rate * way.rate / usual:.1e}"))
 
 
-def _check(recipe: dict[str, Any], method: Method, subject: object) -> None:
+def spec_of(recipe: Mapping[str, Any], method: Method) -> Spec:
+    """A recipe as the trainer reads it, with stand-ins for model, data and what the data decide.
+
+    Raises:
+        SpecError: naming every problem.
+    """
     stand_in = dict([_FROM_DATA[method.records]]) if method.records in _FROM_DATA else {}
+    return read_spec({**_SURROUNDINGS, **recipe, **stand_in})
+
+
+def _check(recipe: dict[str, Any], method: Method, subject: object) -> None:
     belonging = {method.part, *way_of(recipe).parts}
     strange = sorted({"lora", "quantise", "prompt", "preference"} & recipe.keys() - belonging)
     if strange:
         problem = f"{', '.join(strange)}: does not belong to this method and way"
         raise Refused(f"The recipe is not valid. {problem}", code="recipe_invalid", subject=subject)
     try:
-        read_spec({**_SURROUNDINGS, **recipe, **stand_in})
+        spec_of(recipe, method)
     except SpecError as error:
         raise Refused(f"The recipe is not valid. {error}", code="recipe_invalid", subject=subject) from None
 

@@ -137,6 +137,13 @@ CALLS = [
         body={"dataset_version": "{approved}", "base_model": "{base_model}", "name": "run", "changes": {"epochs": 1}},
     ),
     Call("POST", "fine-tunes/{fine_tune}/clones", P.START_FINE_TUNE, 201, body={"changes": {"epochs": 3}}),
+    Call(
+        "POST",
+        "fine-tunes/forecast",
+        P.START_FINE_TUNE,
+        400,
+        body={"dataset_version": "{approved}", "base_model": "{base_model}", "name": "x"},
+    ),
     Call("POST", "fine-tunes/{held}/approve", P.APPROVE_DATASET),
     Call(
         "POST",

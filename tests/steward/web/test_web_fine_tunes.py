@@ -169,3 +169,41 @@ def test_a_text_that_a_spreadsheet_would_run_is_neutralised(text: str) -> None:
     assert neutral_cell(text) == f"'{text}"
     assert neutral_cell("train") == "train"
     assert neutral_cell(-0.5) == -0.5
+
+
+def on_disk(base_model: Any, folder: Any) -> None:
+    """Gives a registered model the sizes that a forecast reads."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 1000}
+    (folder / "config.json").write_text(json.dumps(sizes))
+    base_model.path = str(folder)
+    base_model.save()
+
+
+def test_the_form_says_what_the_settings_will_need(
+    lenient: House, base_model: Any, browser_of: Any, tmp_path: Any
+) -> None:
+    on_disk(base_model, tmp_path)
+    given = form(lenient.approved(visits(9)), base_model, took="visit_sections sft lora")
+    person = browser_of(lenient.analyst)
+    said = person.post(f"/w/{lenient.workspace.slug}/fine-tunes/preview/", given).text
+    assert "What it will need" in said
+    assert "MiB" in said
+    assert "known after the first run" in said
+
+
+def test_a_run_shows_what_was_foretold_beside_what_it_took(lenient: House, base_model: Any, browser_of: Any) -> None:
+    person, address = browser_of(lenient.analyst), f"/w/{lenient.workspace.slug}/fine-tunes/"
+    person.post(f"{address}new/", form(lenient.approved(visits(9)), base_model))
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    fine_tune.state, fine_tune.train_seconds = RunState.SUCCEEDED, 20.0
+    fine_tune.facts = {
+        "fit": {
+            "fits": False, "memory_bytes": 3 << 30, "free_bytes": 2 << 30, "micro_tokens": 64, "is_recomputed": True,
+            "seconds": 100.0, "advice": "max_length 256 would fit",
+        },
+        "peak_memory_bytes": 4 << 30,
+    }  # fmt: skip
+    fine_tune.save()
+    page = person.get(f"{address}{fine_tune.pk}/").text
+    for words in ("3 GiB", "4 GiB", "1 min 40 s", "20 s", "Max_length 256 would fit", "layers keep their inputs only"):
+        assert words in page

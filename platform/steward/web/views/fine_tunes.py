@@ -21,9 +21,10 @@ from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
 from steward.runs.dispatch import standing
 from steward.runs.fitting import check_shape
+from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
-from steward.runs.recipes import decided, differences, merged_recipe, with_changes
+from steward.runs.recipes import decided, differences, merged_recipe, spec_of, with_changes
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import changes_of, shown_values
@@ -227,6 +228,7 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
         asked = others | {name: value for name, value in planned.items() if name not in ("method", "way")}
         context["command"] = fine_tune_command(person, request.POST, named, usual, asked)
         context["unfit"] = _unfit(version, settings)
+        context["fit"] = foretell(version, model, spec_of(planned, settings.method))
     except Refused as refused:
         context["error"] = refused
     return render(request, "web/part_preview.html", context)
@@ -256,6 +258,7 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         **command_of(found),
         "settings": [(field, value) for field, value in shown_values(found.recipe) if value is not None],
         "data": [(part, counts) for part, counts in data if counts],
+        "fit": told_and_taken(found),
         "waits": standing(found.pk),
         "priorities": _priorities(request, found.priority),
         "continuations": list(found.continuations.order_by("created_at")),

@@ -1,0 +1,167 @@
+"""What a fine-tune will need of this machine, said before it is asked for.
+
+Guarantees: the sums are the trainer's own (``trainers.footprint``); nothing is decrypted, lengths come from the sizes
+of sealed records; what cannot be known here (time before any run of the model, prices nobody set) is left out.
+Does not: bind anybody. The trainer counts tokens exactly and checks again before its first step.
+
+Example:
+    >>> foretell(version, base_model, recipe).memory_bytes
+    1983905792
+"""
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Length, Mod
+
+from steward.catalog.models import BaseModel
+from steward.datasets.models import DatasetVersion, Record, Split
+from steward.runs.models import FineTune, RunState
+from trainers.footprint import ModelShape, work
+from trainers.plan import Machine, choose_plan, likely_forward
+from trainers.spec import Spec
+
+# Letters a token stands for, measured with the bundled model's tokenizer on the packs' English texts, and what a chat
+# template and the sealing of a record add.
+CHARS_PER_TOKEN = 4.1
+TEMPLATE_TOKENS = 24
+SEALED_BYTES = 60
+SAMPLE_RECORDS = 2_000
+MICRO_TOKENS = {"cpu": 1024, "cuda": 8192}
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """Bytes, tokens, seconds, watt-hours. ``seconds`` and what follows from them are None where nothing is known."""
+
+    fits: bool
+    memory_bytes: int
+    free_bytes: int
+    parts: dict[str, int]
+    micro_tokens: int
+    is_recomputed: bool
+    advice: str
+    tokens: int
+    steps: int
+    seconds: float | None
+    basis: str
+    watt_hours: float | None
+    cost: float | None
+    currency: str
+
+
+def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Foretold | None:
+    """The foreseeable need, or None while the model's folder or the version's training records are not there."""
+    shape = _shape(base_model)
+    lengths = _lengths(version, base_model, spec, Split.TRAIN)
+    if shape is None or not lengths:
+        return None
+    last = _last_run(base_model, spec.way)
+    machine, free = _machine(last)
+    verdict = choose_plan(spec, shape, lengths, machine, likely_forward(spec), free)
+    whole = work(spec, lengths, _lengths(version, base_model, spec, Split.VALIDATION))
+    scale = max(1.0, version.split_counts.get(Split.TRAIN, 0) / len(lengths))
+    tokens, steps = int(whole.tokens * scale), max(1, round(whole.steps * scale))
+    if spec.max_steps is not None and steps > spec.max_steps:
+        tokens, steps = tokens * spec.max_steps // steps, spec.max_steps
+    seconds = tokens * last.train_seconds / last.tokens if last is not None else None
+    return Foretold(
+        fits=verdict.fits,
+        memory_bytes=verdict.needed.total,
+        free_bytes=free,
+        parts={each.name: getattr(verdict.needed, each.name) for each in fields(verdict.needed)},
+        micro_tokens=verdict.plan.micro_tokens,
+        is_recomputed=verdict.plan.is_recomputed,
+        advice=verdict.advice,
+        tokens=tokens,
+        steps=steps,
+        seconds=seconds,
+        basis="" if last is None else last.name,
+        **energy_and_cost(seconds),
+    )
+
+
+def energy_and_cost(seconds: float | None) -> dict[str, Any]:
+    """Watt-hours and price of so many seconds, by what the operator said a device draws and costs; None unsaid."""
+    watts, price = settings.STEWARD_DEVICE_WATTS, settings.STEWARD_DEVICE_HOUR_PRICE
+    hours = None if seconds is None else seconds / 3600
+    return {
+        "watt_hours": None if hours is None or not watts else hours * watts,
+        "cost": None if hours is None or not price else hours * price,
+        "currency": settings.STEWARD_CURRENCY,
+    }
+
+
+def told_and_taken(fine_tune: FineTune) -> dict[str, Any] | None:
+    """What the trainer foretold before its first step beside what the run took, once both are known in part."""
+    told = fine_tune.facts.get("fit")
+    if told is None:
+        return None
+    is_done = fine_tune.state == RunState.SUCCEEDED
+    taken = energy_and_cost(fine_tune.train_seconds if is_done else None)
+    return {
+        **told,
+        **{f"told_{name}": value for name, value in energy_and_cost(told["seconds"]).items()},
+        **{f"taken_{name}": value for name, value in taken.items()},
+        "taken_memory_bytes": fine_tune.facts.get("peak_memory_bytes"),
+        "taken_seconds": fine_tune.train_seconds if is_done else None,
+    }
+
+
+def _shape(base_model: BaseModel) -> ModelShape | None:
+    """The model's sizes; none while a bundled model was not laid out yet, or where its family has words of its own."""
+    path = Path(base_model.path, "config.json")
+    try:
+        return ModelShape.of(json.loads(path.read_text()), base_model.parameters)
+    except (FileNotFoundError, KeyError):
+        return None
+
+
+def _lengths(version: DatasetVersion, base_model: BaseModel, spec: Spec, split: Split) -> list[int]:
+    """Likely tokens of an even sample of a split's records; in the mean exact, where the version was trained on."""
+    rows = Record.objects.filter(version=version, subject__split=split)
+    stride = max(1, version.record_count // SAMPLE_RECORDS)
+    if stride > 1:
+        rows = rows.annotate(place=Mod(F("ordinal"), stride)).filter(place=0)
+    sizes = rows.annotate(size=Length("ciphertext")).values_list("size", flat=True)[: 4 * SAMPLE_RECORDS]
+    lengths = [TEMPLATE_TOKENS + max(0, size - SEALED_BYTES) / CHARS_PER_TOKEN for size in sizes]
+    known = _known_mean(version, base_model, split)
+    if known is not None and lengths:
+        scale = known * len(lengths) / sum(lengths)
+        lengths = [each * scale for each in lengths]
+    return [max(1, min(round(each), spec.max_length)) for each in lengths]
+
+
+def _known_mean(version: DatasetVersion, base_model: BaseModel, split: Split) -> float | None:
+    """Tokens of a record as an earlier trainer counted them."""
+    part = f"data_{split}"
+    runs = FineTune.objects.filter(dataset_version=version, base_model=base_model, facts__has_key=part)
+    facts = runs.order_by("-created_at").values_list("facts", flat=True).first()
+    return facts[part]["tokens"] / facts[part]["records"] if facts and facts[part]["records"] else None
+
+
+def _last_run(base_model: BaseModel, way: str) -> FineTune | None:
+    """The newest finished run of this model that trained the same way; it knows this machine's pace."""
+    done = FineTune.objects.filter(base_model=base_model, state=RunState.SUCCEEDED, tokens__gt=0, train_seconds__gt=0)
+    same = (each for each in done.order_by("-finished_at")[:50] if each.recipe.get("way", "lora") == way)
+    return next(same, None)
+
+
+def _machine(last: FineTune | None) -> tuple[Machine, int]:
+    """The device that runs are made on, as the last one found it, and what is free on it."""
+    facts = last.facts if last is not None else {}
+    device = str(facts.get("device") or "cpu")
+    number = 2 if str(facts.get("precision") or _cpu_precision()) == "bf16" else 4
+    free = facts.get("fit", {}).get("free_bytes") if device == "cuda" else None
+    return Machine(device, number, MICRO_TOKENS[device]), int(free or psutil.virtual_memory().available)
+
+
+def _cpu_precision() -> str:
+    """What a trainer would choose on this CPU. Source: trainers.device."""
+    flags = Path("/proc/cpuinfo").read_text()
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
