@@ -260,8 +260,9 @@ class Engine:
         try:
             ending = [(row, count) for row, count in parts if count == row.unread]
             logits, hidden = body.read(parts)
-            likeliest = logits.argmax(-1).tolist()
-        except (RuntimeError, MemoryError, NotImplementedError) as fault:
+            # In fp32: torch looks for the largest of bf16 numbers one by one.
+            likeliest = logits.float().argmax(-1).tolist()
+        except Exception as fault:  # noqa: BLE001 - whatever it was, the other rows go on
             for row, _ in parts:
                 self._fail(row, fault)
             return

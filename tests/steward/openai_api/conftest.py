@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from tests.trainers.conftest import Workbench, make_model, records
 
@@ -40,12 +41,16 @@ def served(archives: Any, transactional_db: None) -> Any:
     from steward.runs.serving import stop_serving
     from tests.steward.house import House, visits
 
-    house = House(policy={"missed_per_1000_max": 1000})
-    version = house.approved(visits(30))
-    base = _registered(archives.folder)
-    models = [
-        _released(house, version, base, archive, name) for archive, name in zip(archives.adapters, "ab", strict=True)
-    ]
+    outer = transaction.atomic()
+    outer._from_testcase = True  # type: ignore[attr-defined]  # actions open a transaction that must be the outermost
+    with outer:
+        house = House(policy={"missed_per_1000_max": 1000})
+        version = house.approved(visits(30))
+        base = _registered(archives.folder)
+        models = [
+            _released(house, version, base, archive, name)
+            for archive, name in zip(archives.adapters, "ab", strict=True)
+        ]
     yield SimpleNamespace(house=house, models=models, ids=[str(each.pk) for each in models])
     stop_serving()
 
