@@ -164,7 +164,7 @@ def _ssn(kind: str, value: str, keyed: Keyed, turn: int) -> str:
 
 # Country code -> beginnings of its example numbers without the trunk 0; digits beyond them are free. Where the regulator names single
 # numbers or a part of a hundred, they stand here whole. North America: 555-0100 to 555-0199 in every area (ATIS-0300048, 555 NXX).
-# Source: 33 ARCEP decision 2018-0881 as amended by 2022-1583, annex 1; 353 ComReg 15/136, numbers for drama use (020 91X XXXX);
+# Source, each as others quote it (the regulators' own pages were not at hand): 33 ARCEP decision 2018-0881 as amended by 2022-1583, annex 1; 353 ComReg 15/136, numbers for drama use (020 91X XXXX);
 # 44 Ofcom, Telephone numbers for use in TV and radio drama programmes; 46 PTS, telefonnummer i böcker och filmer (031-390 06 00 to 99,
 # 040-628 04 00 to 99, 08-465 004 00 to 99, 070-174 06 05 to 99); 49 BNetzA, Mitteilung 148/2021, Amtsblatt 7/2021; 61 ACMA, Phone
 # numbers for use in TV shows, films and creative works (5550 xxxx and 7010 xxxx of each region; single mobile numbers).
