@@ -87,6 +87,9 @@ def _seconds_a_token(parts: Parts) -> tuple[float, float]:
     cut = batches.bucket if forward.name == "bucket" else batches.pack
     piece = max(cut(typical[:64], {each: lengths[each] for each in typical[:64]}, PROBE_TOKENS), key=len)
     batch = micro_batch(split, piece, parts.device.name)
+    if method.needs_reference and batch.reference is None:
+        # What the untouched model thinks is not known yet; no number of it changes how long a pass takes.
+        batch.reference = torch.zeros(len(batch.lengths), device=parts.device.name)
     tokens = sum(batch.lengths)
     random = torch.get_rng_state()
     found = []

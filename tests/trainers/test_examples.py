@@ -1,4 +1,4 @@
-"""Every example of a spec runs, and together they show every method and way."""
+"""Every example of a spec runs and has a forecast, and together they show every method and way."""
 
 import json
 from pathlib import Path
@@ -47,3 +47,6 @@ def test_an_example_runs(name, bench, blocks_model, kit):
     code, said = bench.command("run")
     assert code == 0, said[-1]
     assert isinstance(said[-1], events.RunFinished)
+    code, said = bench.command("fit")
+    assert code == 0, said[-1]
+    assert isinstance(said[-1], events.FitChecked)
