@@ -53,6 +53,11 @@ LIMITS = {
 }
 
 
+#: Tokens nearer than this, in nats, are as likely: it is the distance between neighbouring bf16 numbers from 16 to 32,
+#: where logits lie, so a model in bf16 decides among them by chance.
+NEAR_TIE = 0.125
+
+
 @dataclass(frozen=True)
 class Answers:
     """(S, V) fp32 log-probabilities, and (S,) what was right; ``texts`` are whole answers as token ids."""
@@ -70,6 +75,9 @@ class Answers:
 @dataclass(frozen=True)
 class Parity:
     """How alike two models answer at ``positions`` places; ``loss_difference`` is the second's less the first's.
+
+    ``agreement`` is the share of places where the second's likeliest token is the first's, or one that the first holds
+    for as likely, up to ``NEAR_TIE``.
 
     Scores are means of a metric over ``scored`` whole answers; NaN where none was asked for.
     """
@@ -96,7 +104,8 @@ class Parity:
 def compare(expected: Answers, found: Answers) -> Parity:
     """Two models' answers at the same positions."""
     one, other = expected.chances, found.chances
-    agreement = (one.argmax(-1) == other.argmax(-1)).float().mean()
+    behind = one.max(-1).values - one.gather(1, other.argmax(-1)[:, None])[:, 0]
+    agreement = (behind <= NEAR_TIE).float().mean()
     divergence = (one.exp() * (one - other)).sum(-1).mean()
     return Parity(one.shape[0], float(agreement), float(divergence), found.loss - expected.loss)
 
