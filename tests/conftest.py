@@ -17,6 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# How fast examples are drawn says something of the machine's other work, nothing of the code.
+hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parents[1]
 if "STEWARD_TEST_HOME" not in os.environ:

@@ -73,7 +73,7 @@ def shards_of(work: Work, model_version: ModelVersion, splits: list[Split]) -> I
         key = make_key(model_version.workspace, KeyLevel.RUN, version.dataset.key)
         work.shard_key = key
         type(work).objects.filter(pk=work.pk).update(shard_key=key)  # type: ignore[attr-defined]
-        shards = {split: write_shard(version, workflow, split, key) for split in splits}
+        shards = {split: write_shard(version, workflow, fine_tune.method, split, key) for split in splits}
         for shard in shards.values():
             shard.sealed.save(force_insert=True)
     try:

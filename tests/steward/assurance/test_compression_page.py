@@ -38,7 +38,9 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A trainer that measures what it is told to; the real one is tested with the trainers."""
     asked: list[list[str]] = []
 
-    def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any) -> Any:
+    def ask(
+        model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any, holder: Any
+    ) -> Any:
         asked.append([command, *arguments])
         if "blocks-99" in arguments[1]:
             return RunFailed("r", "compress.shape", "99 of 2 blocks cannot go", "drop fewer blocks")

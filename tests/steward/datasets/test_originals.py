@@ -14,6 +14,7 @@ from steward.datasets.models import DatasetVersion, RedactedRecord
 from steward.datasets.originals import hand_out_original
 from steward.datasets.reading import RecordReader
 from steward.profiles import actions as profiles
+from steward.runs.methods import METHODS
 from steward.runs.shards import example_lines, workflow_for
 from tests.steward.house import House, visits
 
@@ -109,7 +110,7 @@ def test_no_original_reaches_a_finding_a_shard_or_the_database(house: House, rev
     assert all("sealed" not in finding for each in opened.findings for finding in each)
     workflow = workflow_for("healthcare", "medication_orders")
     for split in ("train", "validation", "test"):
-        assert "Quackenbush" not in b"".join(example_lines(reversible, workflow, split)).decode()
+        assert "Quackenbush" not in b"".join(example_lines(reversible, workflow, METHODS["sft"], split)).decode()
     assert b"Quackenbush" not in bytes(row_of(reversible).ciphertext)
 
 

@@ -30,6 +30,7 @@ from steward.datasets.reading import RecordReader
 from steward.datasets.redaction_work import passages_of
 from steward.datasets.residual import residual_risk
 from steward.datasets.verdicts import waiting_for
+from steward.runs.methods import METHODS
 from steward.runs.shards import example_lines, workflow_for
 from tests.steward.house import SYSTEM, House, visits
 
@@ -69,7 +70,7 @@ def done(action: str) -> list[dict[str, Any]]:
 
 def trained_on(version: DatasetVersion) -> list[str]:
     workflow = workflow_for("legal", "clauses")
-    return [line.decode() for split in Split for line in example_lines(version, workflow, split)]
+    return [line.decode() for split in Split for line in example_lines(version, workflow, METHODS["sft"], split)]
 
 
 def review(firm: House, version: DatasetVersion) -> None:

@@ -46,7 +46,9 @@ def trainer(release: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     asked: list[list[str]] = []
     state = {"is_alike": True}
 
-    def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any) -> Any:
+    def ask(
+        model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any, holder: Any
+    ) -> Any:
         asked.append([command, *arguments])
         assert json.loads(spec.read_text())["data"]["validation"]["commitment"]
         if not state["is_alike"]:

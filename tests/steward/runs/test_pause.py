@@ -130,7 +130,7 @@ def test_a_finished_run_is_continued_from_what_it_learnt(house: House, tiny_base
         actions.continue_fine_tune(actor=house.reviewer, parent=parent, epochs=2)
 
     child = actions.continue_fine_tune(actor=house.analyst, parent=parent, epochs=2)
-    assert (child.parent, child.recipe["epochs"]) == (parent, 1)
+    assert (child.parent, child.recipe["epochs"]) == (parent, 2)
     child = following.drive(str(child.pk))
     assert (child.state, child.failure) == (RunState.SUCCEEDED, "")
     first = child.measurements.get(split="validation", step=0).loss

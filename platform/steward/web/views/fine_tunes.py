@@ -313,10 +313,10 @@ def resume(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 @in_workspace
 def go_on(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Queues a fine-tune that goes on from the result of a finished one."""
+    parent = row_or_404(request, FINE_TUNES, pk)
     try:
         epochs = int(request.POST.get("epochs", ""))
     except ValueError:
         raise Refused("Give the number of epochs.", code="recipe_invalid") from None
-    parent = row_or_404(request, FINE_TUNES, pk)
     child = actions.continue_fine_tune(actor=request.actor, parent=parent, epochs=epochs)
     return redirect("web:fine_tune", request.workspace.slug, child.pk)
