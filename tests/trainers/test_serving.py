@@ -130,7 +130,7 @@ def test_many_clients_with_several_adapters_are_answered_as_each_alone(served, s
         assert told.bytes > 0
     questions = [(f"{SECRET} {'x' * index}", names[index % 3]) for index in range(12)]
     alone = [text_of(served.ask(text, adapter=name)) for text, name in questions]
-    assert len(set(alone)) > 8
+    assert len(set(alone)) > 4
     together = [None] * len(questions)
 
     def put(index):

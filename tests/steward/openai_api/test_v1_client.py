@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -37,8 +38,9 @@ def client_of(live_server: Any, token: str) -> openai.OpenAI:
 
 
 @pytest.fixture
-def client(live_server: Any, served: Any) -> openai.OpenAI:
-    return client_of(live_server, token_of(served))
+def client(live_server: Any, served: Any) -> Iterator[openai.OpenAI]:
+    with client_of(live_server, token_of(served)) as made:
+        yield made
 
 
 def said(text: str = SECRET) -> list[Any]:
@@ -127,10 +129,11 @@ def test_errors_are_those_the_client_knows(client: openai.OpenAI, live_server: A
         client.files.list()
     with pytest.raises(openai.NotFoundError):
         client.fine_tuning.jobs.list()
-    with pytest.raises(openai.AuthenticationError):
-        client_of(live_server, "stw_nothing").models.list()
-    with pytest.raises(openai.PermissionDeniedError) as scope:
-        client_of(live_server, token_of(served, "workspace.view")).models.list()
+    with client_of(live_server, "stw_nothing") as other, pytest.raises(openai.AuthenticationError):
+        other.models.list()
+    other = client_of(live_server, token_of(served, "workspace.view"))
+    with other, pytest.raises(openai.PermissionDeniedError) as scope:
+        other.models.list()
     assert scope.value.code == "scope_missing"
     with override_settings(STEWARD_TOKEN_ANSWERS_AT_ONCE=1):
         running = ask(model=served.ids[0], messages=said(), max_tokens=900, stream=True, temperature=0)
