@@ -21,12 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from compliance.vault import ObjectContext, atomic_output
 from trainers.errors import TrainerError
 from trainers.sealed import CHECKPOINT_FILE, read_sealed, write_sealed
+from trainers.tensor_file import pieces_of_file
 
 SCHEMA = "steward.checkpoint/1"
 HEADER_FILE = "checkpoint.json"
@@ -120,8 +121,8 @@ def save_checkpoint(
     # JSON has no infinity, and before the first evaluation the best loss is just that.
     if state.best_loss == float("inf"):
         facts["state"] = asdict(state) | {"best_loss": None}
-    content = save(tensors, metadata={"steward": json.dumps(facts)})
-    written = write_sealed(folder / CHECKPOINT_FILE, content, key, context)
+    pieces = pieces_of_file(tensors, {"steward": json.dumps(facts)})
+    written = write_sealed(folder / CHECKPOINT_FILE, pieces, key, context)
     header = {"schema": SCHEMA, "identity": identity, "step": state.step, "commitment": written.commitment}
     with atomic_output(folder / HEADER_FILE) as sink:
         sink.write(json.dumps(header, indent=2).encode() + b"\n")

@@ -292,7 +292,7 @@ def _gguf(job: _Job) -> Iterator[bytes]:
                 yield chunk
 
 
-def _folder(job: _Job) -> Iterator[bytes]:
+def _folder(job: _Job) -> Iterator[bytes | memoryview]:
     """The tar of a model folder, tensor by tensor, so that memory holds one matrix beside the model."""
     adapter = job.bench.adapter
     texts = model_texts(Path(job.spec.model.path), adapter.labels, are_tags=adapter.are_tags)

@@ -26,8 +26,8 @@ PROCESS_BYTES = {"cpu": 640 * MEBIBYTE, "cuda": 0}
 #: Logits of supervised positions exist in chunks, in two precisions and with their gradient.
 #: Source: trainers.head_loss, CHUNK_BYTES.
 HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)
-#: Of each trained number while a checkpoint is sealed.
-CHECKPOINT_BYTES = 40
+#: Of each trained number while the result is packed: as it ships, in its file and in the archive.
+ARCHIVE_BYTES = 12
 #: Of more records than this an even sample is looked at.
 MOST_RECORDS = 100_000
 #: Evaluations of a run whose spec leaves it open.
@@ -188,8 +188,8 @@ def _frozen_bytes(spec: Spec, shape: ModelShape, kept: int) -> int:
 def _trained_bytes(spec: Spec, plan: Plan) -> int:
     """What each trained number costs: itself, gradient, two moments, the best state and the update in hand, in fp32.
 
-    Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with; a checkpoint
-    holds four of them (five with an average), and two and a half times that lies in memory while it is sealed.
+    Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with. A checkpoint is
+    written in pieces and costs nothing.
     """
     own = (
         6 * 4
@@ -197,7 +197,7 @@ def _trained_bytes(spec: Spec, plan: Plan) -> int:
         + 4 * (spec.average_decay is not None)
         + plan.dtype_bytes * (plan.forward == "layers")
     )
-    return own + CHECKPOINT_BYTES * (plan.device == "cpu")
+    return own + ARCHIVE_BYTES * (plan.device == "cpu")
 
 
 def _cast_copies(spec: Spec, shape: ModelShape, plan: Plan) -> int:

@@ -13,22 +13,19 @@ Example:
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainers.archive import MODEL_WEIGHTS
-
-NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16"}
+from trainers.tensor_file import header_of, pieces_of
 
 
 def tar_of(
     texts: Mapping[str, bytes], forms: Mapping[str, tuple[torch.Size, torch.dtype]], value_of: Callable[[str], Tensor]
-) -> Iterator[bytes]:
+) -> Iterator[bytes | memoryview]:
     """The archive in pieces.
 
     Args:
@@ -39,19 +36,12 @@ def tar_of(
     for name in sorted(texts):
         yield _member(name, len(texts[name]))
         yield texts[name] + _padding(len(texts[name]))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (shape, dtype) in forms.items():
-        begin, end = end, end + shape.numel() * dtype.itemsize
-        header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
-    raw = json.dumps(header, separators=(",", ":")).encode()
-    # Aligned to eight bytes by blanks. Source: the format description of the safetensors project.
-    raw += b" " * (-len(raw) % 8)
-    total = 8 + len(raw) + end
+    beginning, size = header_of(forms, {"format": "pt"})
+    total = len(beginning) + size
     yield _member(MODEL_WEIGHTS, total)
-    yield len(raw).to_bytes(8, "little") + raw
+    yield beginning
     for name in forms:
-        yield value_of(name).contiguous().cpu().view(torch.uint8).numpy().tobytes()
+        yield from pieces_of(value_of(name))
     yield _padding(total) + bytes(2 * tarfile.BLOCKSIZE)
 
 

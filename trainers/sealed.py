@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,18 @@ class Written:
     bytes: int
 
 
-def write_sealed(path: Path, content: bytes, key: bytes, context: ObjectContext) -> Written:
-    """Seals ``content`` into ``path``, replacing what was there.
+def write_sealed(
+    path: Path, content: bytes | Iterable[bytes | memoryview], key: bytes, context: ObjectContext
+) -> Written:
+    """Seals ``content``, whole or in pieces, into ``path``, replacing what was there.
 
     Raises:
         TrainerError: ``output.unusable``, when the folder cannot be written or is full.
     """
     try:
         with atomic_output(path) as sink, seal_writer(sink, key, context) as writer:
-            writer.write(content)
+            for piece in [content] if isinstance(content, bytes) else content:
+                writer.write(piece)
         with path.open("rb") as sealed:
             digest = hashlib.file_digest(sealed, "sha256").hexdigest()
         return Written(f"sha256:{digest}", writer.commitment.hex(), path.stat().st_size)

@@ -3,7 +3,7 @@
 Each setting is a short run of the bundled model on the pairs of ``bench_training``, as ``python -m trainers run`` does
 it, in a process of its own. The goal is memory within 15 % and time within 25 %.
 
-Run it: ``python tests/benchmarks/bench_fit.py``. Other work on the machine shows in the time.
+Run it: ``python -m tests.benchmarks.bench_fit``. Other work on the machine shows in the time.
 """
 
 import json
@@ -13,9 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_training import _seal, pairs
-
 from compliance.vault import ObjectContext, new_key
+from tests.benchmarks.bench_training import _seal, pairs
 from trainers import events
 
 SETTINGS = {

@@ -4,7 +4,7 @@ Each set is split by subject as the platform does it; all three answer the same 
 judged by the workflow's own metric with 95 % intervals. TRL runs with its defaults for CPU (fp32, four records
 a step) and the same adapter; it is stopped when it has trained as long as ours did.
 
-Run it: ``python tests/benchmarks/bench_recipes.py DATA_FOLDER [pubmedqa|mts_dialog_sections|contract_nli_evidence …]``.
+Run it: ``python -m tests.benchmarks.bench_recipes DATA_FOLDER [pubmedqa|mts_dialog_sections|contract_nli_evidence …]``.
 """
 
 import json
@@ -15,14 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_training import _seal
-
 from compliance.vault import ObjectContext, new_key
 from domains import metrics
 from domains.datasets import shape_record, split_of
 from domains.intervals import bootstrap_interval
 from domains.packs import load_pack
 from domains.workflows import map_record
+from tests.benchmarks.bench_training import _seal
 from trainers import events
 from trainers.process import QUIET
 
@@ -146,7 +145,7 @@ def main(data: Path, wanted: list[str]) -> None:
             mine = ours(name, model, parts, folder)
             (folder / "peer.json").write_text(json.dumps([name, model, parts, mine["seconds"], scratch]))
             said = subprocess.run(
-                [sys.executable, __file__, "peer", folder / "peer.json"],
+                [sys.executable, "-m", "tests.benchmarks.bench_recipes", "peer", folder / "peer.json"],
                 env=os.environ | QUIET,
                 capture_output=True,
                 text=True,
