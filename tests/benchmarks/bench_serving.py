@@ -98,9 +98,11 @@ def peer(folder: Path, archives: list[bytes], root: Path) -> float:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(place, filter="data")
         if number:
-            model.load_adapter(str(place), adapter_name=str(number))
+            model.load_adapter(str(place), adapter_name=str(number), autocast_adapter_dtype=False)
         else:
-            model = PeftModel.from_pretrained(model, str(place), adapter_name="0")
+            model = PeftModel.from_pretrained(model, str(place), adapter_name="0", autocast_adapter_dtype=False)
+    # Otherwise peft computes in fp32, and that would measure precision instead of serving.
+    model.to(choose_device("auto").dtype)
     model.eval()
     count, began = 0, 0.0
     for index in range(PEER_REQUESTS + 1):
