@@ -235,7 +235,7 @@ def test_the_best_by_a_metric_is_the_state_whose_answers_score_highest(bench, ki
         for line in lines:
             line["messages"][1]["content"] = "yes"
         bench.seal(name, lines)
-    bench.spec(epochs=30, evaluate_every=4, best_by="metric", answers=asked, optimiser={"learning_rate": 0.05})
+    bench.spec(epochs=12, evaluate_every=4, best_by="metric", answers=asked, optimiser={"learning_rate": 0.02})
     code, said = bench.command("run")
     assert code == 0, said[-1]
     looks, answered = kit.of(events.EvalLoss, said), kit.of(events.AnswersMeasured, said)
