@@ -16,7 +16,7 @@ from steward.audit.events import Event
 from steward.audit.recording import audited, record
 from steward.catalog.models import BaseModel
 from steward.code import code_digest, library_versions
-from steward.datasets.models import DatasetVersion, Split, VersionState
+from steward.datasets.models import DatasetVersion, Split, Subject, VersionState
 from steward.runs.dispatch import claim_devices, end_claim, refuse_hopeless, wanted_devices
 from steward.runs.fitting import parts_from_data
 from steward.runs.methods import method_of
@@ -325,13 +325,21 @@ def resume_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     """Queues a paused fine-tune; it goes on from its checkpoint.
 
     Raises:
-        Refused: it is not paused.
+        Refused: it is not paused, or somebody whose records it learns from was erased since it began.
     """
     require(actor, Permission.START_FINE_TUNE, fine_tune.workspace, fine_tune)
     locked = _lock(fine_tune)
     if locked.state != RunState.PAUSED:
         raise Refused(
             f"{locked} is {locked.get_state_display().lower()}, not paused.", code="wrong_state", subject=locked
+        )
+    erased = Subject.objects.filter(records__version=locked.dataset_version_id, shredded_at__gt=locked.created_at)
+    if erased.exists():
+        raise Refused(
+            f"Records that {locked} learns from were erased since it began. Cancel it, which destroys its shards, "
+            "and start a new one.",
+            code="records_erased",
+            subject=locked,
         )
     locked.state = RunState.QUEUED
     locked.save(update_fields=["state"])

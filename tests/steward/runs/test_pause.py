@@ -7,6 +7,7 @@ import pytest
 
 from steward.audit.actor import Denied, Refused
 from steward.audit.models import OutboxEntry
+from steward.datasets.actions import shred_subject
 from steward.runs import actions, following
 from steward.runs.models import FineTune, RunState
 from steward.runs.processes import is_alive
@@ -116,6 +117,14 @@ def test_a_run_that_waits_is_paused_at_once_and_only_by_who_may_start_one(house:
         actions.resume_fine_tune(actor=house.reviewer, fine_tune=fine_tune)
     assert following.drive(str(fine_tune.pk)).state == RunState.PAUSED
     assert actions.resume_fine_tune(actor=house.analyst, fine_tune=fine_tune).state == RunState.QUEUED
+
+
+def test_a_paused_run_does_not_go_on_with_records_that_were_erased_meanwhile(house: House, fine_tune: FineTune) -> None:
+    actions.pause_fine_tune(actor=house.analyst, fine_tune=fine_tune)
+    shred_subject(actor=house.officer, dataset=fine_tune.dataset_version.dataset, subject="patient-0")
+    with pytest.raises(Refused, match="were erased since it began"):
+        actions.resume_fine_tune(actor=house.analyst, fine_tune=fine_tune)
+    assert actions.cancel_fine_tune(actor=house.analyst, fine_tune=fine_tune).state == RunState.CANCELLED
 
 
 def test_a_finished_run_is_continued_from_what_it_learnt(house: House, tiny_base: Any) -> None:
