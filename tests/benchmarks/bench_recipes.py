@@ -41,7 +41,7 @@ def examples(name: str, data: Path) -> dict[str, list[dict]]:
     recipe = pack.dataset(workflow.dataset)
     parts: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     for each in files:
-        for line in (data / each).read_text().splitlines():
+        for line in (data / each).read_text().rstrip("\n").split("\n"):  # texts may hold other line ends
             for record in shape_record(recipe, json.loads(line)):
                 messages = map_record(workflow, record)
                 parts[split_of(recipe, record)].append({"prompt": messages[:-1], "completion": messages[-1:]})
