@@ -64,9 +64,9 @@ def test_the_curves_grow_while_the_run_goes_on_and_survive_a_reload(house: Any, 
 
 def test_another_workflow_brings_its_settings_and_the_preview_follows(house: Any, running: Any, open_as: Any) -> None:
     page = open_as(house.analyst, f"/w/{house.workspace.slug}/fine-tunes/new/")
-    expect(page.locator("#preview pre").first).to_contain_text('"method": "sft"')
+    expect(page.locator("#trainer-spec")).to_contain_text('"method": "sft"')
     page.get_by_label("Epochs").fill("9")
-    expect(page.locator("#preview pre").first).to_contain_text('"epochs": 9')
+    expect(page.locator("#trainer-spec")).to_contain_text('"epochs": 9')
     page.get_by_label("Workflow").select_option("medication_orders")
     expect(page.get_by_label("Epochs")).not_to_have_value("9")
     page.get_by_label("Epochs").fill("none")
