@@ -223,11 +223,11 @@ def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_ch
     assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 2)
     resumed = [json.loads(line) for line in (run_folder(done) / "events.jsonl").read_text().splitlines()]
     (step,) = [each["step"] for each in resumed if each["event"] == "run.resumed"]
-    assert 5 <= step <= killed[0] + 1
-    # What the node said last may have died with it; nothing is missing from the step on that it went on from.
+    assert step >= 5
+    # A checkpoint may have come back that is newer than what was heard of; what was said of the steps between died
+    # with the node, and nothing else is missing.
     measured = set(done.measurements.filter(split="train").values_list("step", flat=True))
-    assert measured >= set(range(step + 1, done.steps + 1))
-    assert len(measured) >= done.steps - (step - killed[0] if step > killed[0] else 0) - 1
+    assert set(range(1, done.steps + 1)) - measured <= set(range(killed[0], step + 1))
 
 
 def test_without_ray_or_an_address_the_run_fails_with_what_to_do(
