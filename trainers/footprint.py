@@ -20,9 +20,9 @@ from trainers import batches
 from trainers.spec import JUDGED, LABELLED, PAIRED, Spec
 
 MEBIBYTE = 1 << 20
-#: What Python, torch, transformers and a tokenizer hold before a model is there (measured); on an accelerator that is
-#: main memory and does not count.
-PROCESS_BYTES = {"cpu": 640 * MEBIBYTE, "cuda": 0}
+#: What Python, torch, transformers and a tokenizer hold before a model is there, and what compiled products and the
+#: allocator's gaps come to in a run of some length (measured); on an accelerator that is main memory, and no matter.
+PROCESS_BYTES = {"cpu": 900 * MEBIBYTE, "cuda": 0}
 #: Logits of supervised positions exist in chunks, in two precisions and with their gradient.
 #: Source: trainers.head_loss, CHUNK_BYTES.
 HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)

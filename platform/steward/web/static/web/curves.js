@@ -67,18 +67,19 @@
         { name: "held out", tone: 3, points: held, hasDots: true },
       ],
     });
-    let shown = 0;
-    document.getElementById("more-curves").hidden = false; // a hidden chart has no width
-    for (const figure of document.querySelectorAll("#more-curves [data-quantity]")) {
+    const more = document.getElementById("more-curves");
+    const figures = [...more.querySelectorAll("[data-quantity]")];
+    const pointsOf = (figure) => curve("train", figure.dataset.quantity);
+    // All are laid out before the first is drawn: a hidden chart has no width, and one alone has too much.
+    for (const figure of figures) figure.hidden = !pointsOf(figure).length;
+    const shown = figures.filter((figure) => !figure.hidden);
+    more.hidden = !shown.length;
+    for (const figure of shown) {
       const { title, name, tone = 1, scale = 1 } = QUANTITIES[figure.dataset.quantity];
-      const points = curve("train", figure.dataset.quantity).map(([step, value]) => [step, value * scale]);
-      figure.hidden = !points.length;
-      if (!points.length) continue;
-      shown += 1;
+      const points = pointsOf(figure).map(([step, value]) => [step, value * scale]);
       figure.querySelector("figcaption").textContent = title;
       steward.lineChart(figure.querySelector(".chart"), { height: 150, hasLegend: false, series: [{ name, tone, points }] });
     }
-    document.getElementById("more-curves").hidden = !shown;
     fillTable();
   }
 
