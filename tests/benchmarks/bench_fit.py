@@ -67,6 +67,29 @@ def measure(model: str, changes: dict, records: int) -> dict:
     }
 
 
+def run() -> dict:
+    """The rows ``fit_memory`` and ``fit_time`` of an ordinary LoRA run; the peer is what the run took."""
+    from trainers.bundled import prepare_bundled
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = str(prepare_bundled(Path(os.environ.get("STEWARD_BENCH_CACHE", scratch))).path)
+        found = measure(model, SETTINGS["lora"], records=64)
+    return {
+        f"fit_{name}": {
+            "figure": round(told, 1),
+            "unit": unit,
+            "peer": "what the run took",
+            "peer_figure": round(took, 1),
+            "ratio": round(told / took, 2),
+            "runs": 1,
+        }
+        for name, unit, (told, took) in (
+            ("memory", "MiB", [each / (1 << 20) for each in found["memory"]]),
+            ("time", "s", found["seconds"]),
+        )
+    }
+
+
 def main(wanted: list[str]) -> None:
     """A line for each setting: foretold, taken, and by how much the first is off."""
     from trainers.bundled import prepare_bundled

@@ -128,6 +128,45 @@ def peer(name: str, model: str, parts: dict[str, list[dict]], seconds: float, sc
     return {"scores": scores, "steps": trainer.state.global_step, "epochs": trainer.state.epoch}
 
 
+def compare(name: str, data: Path) -> tuple[dict, dict, dict[str, list[dict]]]:
+    """What ours and the peer made of one set, and its parts."""
+    from trainers.bundled import prepare_bundled
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = str(prepare_bundled(Path(os.environ.get("STEWARD_BENCH_CACHE", scratch))).path)
+        parts = examples(name, data)
+        mine = ours(name, model, parts, folder)
+        (folder / "peer.json").write_text(json.dumps([name, model, parts, mine["seconds"], scratch]))
+        said = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.bench_recipes", "peer", folder / "peer.json"],
+            env=os.environ | QUIET,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    return mine, json.loads(said.splitlines()[-1]), parts
+
+
+def run() -> dict:
+    """The row ``recipe_pubmedqa``, where the public set lies beside this checkout; otherwise no row."""
+    data = Path(__file__).resolve().parents[3] / "shared" / "data"
+    if not data.is_dir():
+        return {}
+    mine, theirs, _ = compare("pubmedqa", data)
+    figure, peer_figure = (100 * sum(scores) / len(scores) for scores in (mine["tuned"], theirs["scores"]))
+    return {
+        "recipe_pubmedqa": {
+            "figure": round(figure, 1),
+            "unit": "% right",
+            "peer": "TRL SFTTrainer, defaults, in as many seconds",
+            "peer_figure": round(peer_figure, 1),
+            "ratio": round(figure / max(0.1, peer_figure), 2),
+            "runs": 1,
+        }
+    }
+
+
 def _shown(scores: list[float]) -> str:
     interval = bootstrap_interval(scores)
     return f"{100 * sum(scores) / len(scores):5.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
@@ -135,23 +174,8 @@ def _shown(scores: list[float]) -> str:
 
 def main(data: Path, wanted: list[str]) -> None:
     """A line for base, ours and the peer, for each set."""
-    from trainers.bundled import prepare_bundled
-
     for name in wanted or SETS:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            model = str(prepare_bundled(Path(os.environ.get("STEWARD_BENCH_CACHE", scratch))).path)
-            parts = examples(name, data)
-            mine = ours(name, model, parts, folder)
-            (folder / "peer.json").write_text(json.dumps([name, model, parts, mine["seconds"], scratch]))
-            said = subprocess.run(
-                [sys.executable, "-m", "tests.benchmarks.bench_recipes", "peer", folder / "peer.json"],
-                env=os.environ | QUIET,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-        theirs = json.loads(said.splitlines()[-1])
+        mine, theirs, parts = compare(name, data)
         print(f"{name}: n = {len(parts['test'])}, {len(parts['train'])} records to learn from", flush=True)
         print(f"  base {_shown(mine['base'])}")
         print(f"  ours {_shown(mine['tuned'])}  {mine['tokens']} tokens in {mine['seconds']:.0f} s")
