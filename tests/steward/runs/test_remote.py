@@ -77,7 +77,7 @@ def test_a_remote_trainer_makes_the_adapter_that_one_at_hand_would(bench, kit, r
     process, heard, platform, scratch = remote
     link = link_to(heard, platform)
     assert link.look()["is_started"] is False
-    hand_over(bench, link, epochs=3)
+    hand_over(bench, link, epochs=120)  # long enough to be looked at while it trains
     wait(link, lambda said: any(isinstance(each, events.TrainStep) for each in said))
     (trainer,) = psutil.Process(process.pid).children()
     told = " ".join([*process.args, *trainer.cmdline(), *trainer.environ().values()])
@@ -98,7 +98,7 @@ def test_a_remote_trainer_makes_the_adapter_that_one_at_hand_would(bench, kit, r
     assert process.wait(20) == 0
     assert [*scratch.iterdir()] == []
 
-    bench.spec(epochs=3)
+    bench.spec(epochs=120)
     code, here = bench.command("run")
     assert code == 0
     assert said[-1].adapter_digest == here[-1].adapter_digest
