@@ -4,9 +4,6 @@ Guarantees that a killed job can run again from the start, and that the test sha
 end, those of a killed try included. Scores come as events; texts stay sealed.
 """
 
-import contextlib
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,30 +18,15 @@ from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Actor, UserError
 from steward.datasets.models import Split
 from steward.recovery import CONNECTION_LOST, unforeseen
-from steward.runs.dispatch import devices_of
-from steward.runs.launchers.devices import device_environment
-from steward.runs.processes import key_line
+from steward.runs.asking import TrainerFailed, ask_trainer
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.specs import build_spec, output_context, run_folder, write_spec
-from steward.trainer_process import trainer_command, trainer_environment
-from steward.vault.keys import make_key, open_key
+from steward.vault.keys import make_key
 from steward.vault.models import DataKey, KeyLevel, SealedObject
 from steward.vault.objects import destroy_with_key
 from trainers import events
 
 WORKER = Actor.system("worker")
-MAX_STARTS = 4
-PAUSE_SECONDS = 5.0
-# Source: trainers.process, what a trainer says when another one works in its folder.
-FOLDER_BUSY = "output.busy"
-
-
-class TrainerFailed(Exception):
-    """The evaluating process ended without scores."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,59 +105,29 @@ def _prepare(evaluation: Evaluation) -> tuple[DataKey, Path]:
 
 
 def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
-    """Scores out of a trainer process. One that is killed is started again; so is one that found the run's folder held
-    by the trainer of a killed worker, which ends as soon as it notices that nobody listens.
+    """Scores out of a trainer process.
 
     Raises:
-        TrainerFailed: it said why it cannot, or was killed again and again.
+        TrainerFailed: it said why it cannot, or as `ask_trainer`.
     """
-    for _ in range(MAX_STARTS):
-        ended, pairs = _ask_trainer(evaluation, key, spec)
-        if isinstance(ended, events.EvaluateFinished):
-            return Said(ended, pairs)
-        if isinstance(ended, events.RunFailed) and ended.code != FOLDER_BUSY:
-            raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
-        time.sleep(PAUSE_SECONDS)
-    raise TrainerFailed(
-        "trainer_killed",
-        "The evaluating process was killed again and again. Is memory or disk short? Ask again.",
-    )
-
-
-def _ask_trainer(
-    evaluation: Evaluation, key: DataKey, spec: Path
-) -> tuple[events.Event | None, events.PairsCompared | None]:
-    """The last event of one evaluating process, None if it said nothing; and what it said of pairs."""
-    fine_tune = evaluation.model_version.fine_tune
-    workflow = workflow_for(evaluation.workspace.domain, fine_tune.workflow)
-    command = trainer_command("evaluate", "--spec", str(spec), "--out", str(run_folder(fine_tune)))
-    command += ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
-    ended: events.Event | None = None
+    model_version = evaluation.model_version
+    workflow = workflow_for(evaluation.workspace.domain, model_version.fine_tune.workflow)
+    asked = ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
     pairs: events.PairsCompared | None = None
-    with (
-        open(run_folder(fine_tune) / "trainer.log", "ab") as log,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=trainer_environment(device_environment(devices_of(evaluation.pk))),
-            cwd=spec.parent,
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended at once; its last event says why
-            process.stdin.write(key_line(open_key(key), open_key(evaluation.model_version.adapter.key)))
-            process.stdin.close()
-        for line in process.stdout:
-            event = events.decode(line.decode())
-            if isinstance(event, events.EvaluateProgress):
-                _note_progress(evaluation, event)
-            if isinstance(event, events.PairsCompared):
-                pairs = event
-            ended = event
-    return ended, pairs
+
+    def heard(event: events.Event) -> None:
+        nonlocal pairs
+        if isinstance(event, events.EvaluateProgress):
+            _note_progress(evaluation, event)
+        if isinstance(event, events.PairsCompared):
+            pairs = event
+
+    ended = ask_trainer(model_version, "evaluate", spec, key, asked, heard, evaluation.pk)
+    if isinstance(ended, events.RunFailed):
+        raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
+    if not isinstance(ended, events.EvaluateFinished):
+        raise TrainerFailed("trainer_killed", "The evaluating process ended without scores. Ask again.")
+    return Said(ended, pairs)
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

@@ -1,7 +1,8 @@
-"""Asking a trainer process one thing about a finished run: to export it, to compress it.
+"""Asking a trainer process one thing about a finished run: to evaluate it, to export it, to compress it.
 
 Guarantees that keys go over stdin only, that the process ends with this one's interest (a closed pipe cancels it), that
-one which is killed is started again a few times, and that one which finds the run's folder held waits for its turn.
+one which is killed or told to stop is started again a few times, and that one which finds the run's folder held waits
+for its turn.
 Does not interpret what it says.
 
 Example:
@@ -110,7 +111,8 @@ def ask_trainer(
         ended = _asked_once(
             model_version.fine_tune, command, spec, key, model_version.adapter.key, arguments, heard, holder
         )
-        if ended is not None and not (isinstance(ended, events.RunFailed) and ended.code == FOLDER_BUSY):
+        is_busy = isinstance(ended, events.RunFailed) and ended.code == FOLDER_BUSY
+        if ended is not None and not is_busy and not isinstance(ended, events.RunCancelled):
             return ended
         time.sleep(PAUSE_SECONDS)
     raise TrainerFailed("trainer_killed", "The process was killed again and again. Is memory or disk short? Ask again.")

@@ -18,7 +18,7 @@ from steward.assurance.models import Evaluation, EvaluationState
 from steward.assurance.queueing import queue_evaluation
 from steward.assurance.reading import samples
 from steward.audit.models import OutboxEntry
-from steward.runs import actions, following, processes
+from steward.runs import actions, asking, following, processes
 from steward.runs.chat import stop_serving, stream_answer
 from steward.runs.models import FineTune, RunState
 from steward.runs.processes import is_alive
@@ -108,7 +108,7 @@ def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(
     # Judged once more while somebody still tries it, by a worker that is killed, and by a trainer that is killed.
     again = queue_evaluation(model_version, None)
     falls = iter([_killed_worker, _killed_trainer])
-    monkeypatch.setattr(evaluating, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(evaluating, "_note_progress", lambda *_: next(falls, lambda: None)())
     with pytest.raises(_WorkerKilled):
         evaluating.evaluate(str(again.pk))
