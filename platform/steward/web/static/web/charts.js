@@ -206,5 +206,30 @@
     };
   }
 
-  window.steward = { ...window.steward, format, lineChart };
+  // Draws anew when the smoothing is moved, the scale is chosen (`choose` is told whether it is logarithmic), or the card
+  // gets another width.
+  function drawOnChange(card, smoothing, draw, choose) {
+    smoothing.addEventListener("input", draw);
+    for (const button of card.querySelectorAll("[data-scale]")) {
+      button.addEventListener("click", () => {
+        choose(button.dataset.scale === "log");
+        for (const other of card.querySelectorAll("[data-scale]")) other.setAttribute("aria-pressed", String(other === button));
+        draw();
+      });
+    }
+    let width = 0;
+    new ResizeObserver(([entry]) => {
+      if (Math.abs(entry.contentRect.width - width) < 4) return;
+      width = entry.contentRect.width;
+      draw();
+    }).observe(card);
+  }
+
+  // Points in order of their steps; one of a step that was repeated after a resume takes the place of the first.
+  function withNews(points, news) {
+    const bySteps = new Map([...points, ...news].map((point) => [point[0], point]));
+    return [...bySteps.values()].sort((a, b) => a[0] - b[0]);
+  }
+
+  window.steward = { ...window.steward, drawOnChange, format, lineChart, withNews };
 })();

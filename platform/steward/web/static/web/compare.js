@@ -62,9 +62,7 @@
   function take(run, news) {
     for (const [split, quantities] of Object.entries(news)) {
       for (const [quantity, fresh] of Object.entries(quantities)) {
-        const bySteps = new Map((run.curves[split][quantity] ?? []).map((point) => [point[0], point]));
-        for (const point of fresh) bySteps.set(point[0], point);
-        run.curves[split][quantity] = steward.thin([...bySteps.values()].sort((a, b) => a[0] - b[0]), FEW_POINTS);
+        run.curves[split][quantity] = steward.thin(steward.withNews(run.curves[split][quantity] ?? [], fresh), FEW_POINTS);
       }
     }
   }
@@ -93,20 +91,7 @@
   }
 
   chosen.addEventListener("change", draw);
-  smoothing.addEventListener("input", draw);
   table.closest("details").addEventListener("toggle", fillTable);
-  for (const button of card.querySelectorAll("[data-scale]")) {
-    button.addEventListener("click", () => {
-      isLog = button.dataset.scale === "log";
-      for (const other of card.querySelectorAll("[data-scale]")) other.setAttribute("aria-pressed", String(other === button));
-      draw();
-    });
-  }
-  let width = 0;
-  new ResizeObserver(([entry]) => {
-    if (Math.abs(entry.contentRect.width - width) < 4) return;
-    width = entry.contentRect.width;
-    draw();
-  }).observe(card);
+  steward.drawOnChange(card, smoothing, draw, (isLogNow) => { isLog = isLogNow; });
   askAll();
 })();

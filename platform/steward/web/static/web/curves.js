@@ -109,16 +109,14 @@
     return made;
   }
 
-  // A step that was repeated after a resume replaces its first measurement. Returns whether anything came.
+  // Returns whether anything came.
   function take(news) {
     let hasNews = false;
     for (const [split, quantities] of Object.entries(news)) {
       for (const [quantity, points] of Object.entries(quantities)) {
         if (!points.length) continue;
         hasNews = true;
-        const bySteps = new Map(curve(split, quantity).map((point) => [point[0], point]));
-        for (const point of points) bySteps.set(point[0], point);
-        const sorted = [...bySteps.values()].sort((a, b) => a[0] - b[0]);
+        const sorted = steward.withNews(curve(split, quantity), points);
         isThinned ||= sorted.length >= FEW_POINTS;
         curves[split][quantity] = sorted.length > MOST_POINTS ? thin(sorted, FEW_POINTS) : sorted;
       }
@@ -146,20 +144,7 @@
     return undefined;
   }
 
-  smoothing.addEventListener("input", draw);
   table.closest("details").addEventListener("toggle", fillTable);
-  for (const button of card.querySelectorAll("[data-scale]")) {
-    button.addEventListener("click", () => {
-      isLog = button.dataset.scale === "log";
-      for (const other of card.querySelectorAll("[data-scale]")) other.setAttribute("aria-pressed", String(other === button));
-      draw();
-    });
-  }
-  let width = 0;
-  new ResizeObserver(([entry]) => {
-    if (Math.abs(entry.contentRect.width - width) < 4) return;
-    width = entry.contentRect.width;
-    draw();
-  }).observe(card);
+  steward.drawOnChange(card, smoothing, draw, (isLogNow) => { isLog = isLogNow; });
   ask();
 })();
