@@ -132,13 +132,11 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Work:
-    """Arithmetic of a whole run, in the counts that ``trainers.flops`` multiplies; ``held_out`` of all evaluations."""
+    """What goes through the model in a whole run; ``held_out_tokens`` those of all evaluations together."""
 
     steps: int
     tokens: int
-    pairs: int
     held_out_tokens: int
-    held_out_pairs: int
     evaluations: int
 
 
@@ -238,18 +236,16 @@ def largest_micro_batch(spec: Spec, lengths: Sequence[int], plan: Plan) -> tuple
 
 def work(spec: Spec, lengths: Sequence[int], held_out: Sequence[int]) -> Work:
     """How much goes through the model in all; lengths as in ``footprint``."""
-    schedule = batches.Schedule(list(lengths), spec.batch_tokens, spec.epochs, spec.max_steps, spec.seed)
-    tokens, pairs = sum(lengths), sum(_pairs(spec, each) for each in lengths) // 2
     whole = batches.Schedule(list(lengths), spec.batch_tokens, spec.epochs, None, spec.seed).steps
-    share = spec.epochs * schedule.steps / max(1, whole)
-    evaluations = 1 + math.ceil(schedule.steps / evaluation_interval(spec, schedule.steps, tokens, sum(held_out)))
-    looked_at = evaluations + (spec.method in ("dpo", *JUDGED))
+    steps = whole if spec.max_steps is None else min(whole, spec.max_steps)
+    tokens, held_out_tokens = sum(lengths), sum(held_out)
+    evaluations = 1 + math.ceil(steps / evaluation_interval(spec, steps, tokens, held_out_tokens))
+    # The untouched model reads everything once where a method measures against it.
+    needs_reference = spec.method in ("dpo", *JUDGED)
     return Work(
-        steps=schedule.steps,
-        tokens=int(tokens * share),
-        pairs=int(pairs * share),
-        held_out_tokens=sum(held_out) * looked_at + (tokens if spec.method in ("dpo", *JUDGED) else 0),
-        held_out_pairs=sum(_pairs(spec, each) for each in held_out) // 2 * looked_at,
+        steps=steps,
+        tokens=int(tokens * spec.epochs * steps / max(1, whole)),
+        held_out_tokens=held_out_tokens * (evaluations + needs_reference) + tokens * needs_reference,
         evaluations=evaluations,
     )
 

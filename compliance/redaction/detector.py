@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from compliance.redaction.address_parts import complete_address
 from compliance.redaction.addresses import ADDRESSES
@@ -98,11 +98,6 @@ class Detector:
             return found
         mapped = [Finding(*view.original(f.start, f.end), f.type, f.score, f.rule) for f in found]
         return merge(mapped, text, self._yielding)
-
-    def detect_many(self, texts: Iterable[str]) -> Iterator[list[Finding]]:
-        """Examine documents one after the other, lazily; errors as ``detect``."""
-        for text in texts:
-            yield self.detect(text)
 
     def _examine(self, text: str, deadline: float) -> list[Finding]:
         raw = self._rules.find(text, deadline)
