@@ -73,9 +73,34 @@ class Group:
         """The sum of a number over the processes."""
         return value
 
+    def scatter(self, tensor: Tensor) -> Tensor:
+        """This process's slice of the sum of all processes' vectors.
+
+        Args:
+            tensor: (N,), of one length in all processes.
+
+        Returns:
+            (ceil(N / size),); slices follow one another in the order of ranks, behind the last number come zeros.
+        """
+        return tensor
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The slices of all processes one after the other, (size * n,) of (n,) each; padding is left in."""
+        return part
+
 
 #: One process by itself.
 ALONE = Group()
+
+
+def slice_length(count: int, size: int) -> int:
+    """Numbers of a vector that each of so many processes holds; the slices together may be longer than the vector."""
+    return -(-count // size)
+
+
+def pad(vector: Tensor, length: int) -> Tensor:
+    """The vector with zeros behind it, or itself where it has that length."""
+    return vector if vector.numel() == length else torch.nn.functional.pad(vector, (0, length - vector.numel()))
 
 
 class Ranks(Group):
@@ -121,6 +146,34 @@ class Ranks(Group):
         number = torch.tensor([value], dtype=torch.float64, device=self._device)
         self.add(number)
         return float(number)
+
+    def scatter(self, tensor: Tensor) -> Tensor:
+        """All processes wait here for one another.
+
+        Raises:
+            TrainerError: as ``add``.
+        """
+        there = pad(tensor.to(self._device), slice_length(tensor.numel(), self.size) * self.size)
+        part = there.new_empty(there.numel() // self.size)
+        try:
+            torch.distributed.reduce_scatter_tensor(part, there)
+        except RuntimeError:
+            raise self._loss() from None
+        return part.to(tensor.device)
+
+    def gather(self, part: Tensor) -> Tensor:
+        """All processes wait here for one another.
+
+        Raises:
+            TrainerError: as ``add``.
+        """
+        there = part.to(self._device).contiguous()
+        whole = there.new_empty(there.numel() * self.size)
+        try:
+            torch.distributed.all_gather_into_tensor(whole, there)
+        except RuntimeError:
+            raise self._loss() from None
+        return whole.to(part.device)
 
     def _loss(self) -> TrainerError:
         for fate in self._fates:

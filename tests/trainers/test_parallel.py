@@ -8,9 +8,10 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from trainers import events
-from trainers.parallel import Place, Ranks
+from trainers.parallel import ALONE, Place, Ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TWO = {"parallel": {"processes": 2}}
@@ -137,3 +138,41 @@ def test_records_are_shared_out_whole_and_evenly():
     loads = [sum(lengths[index] for index in part) for part in parts]
     assert max(loads) - min(loads) <= 2
     assert Ranks(Place(2, 3, ""), "cpu", []).share([4], lengths) == []
+
+
+def gather_slices(rank, size, meeting, told):
+    """One of several processes: scatters and gathers vectors of many lengths and tells what came of it."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    group = Ranks(Place(rank, size, meeting), "cpu", [])
+    for dtype in (torch.float32, torch.bfloat16):
+        for count in (1, 2, 3, 4, 7, 12, 100):
+            part = group.scatter(torch.arange(count).to(dtype) * (rank + 1))
+            told.put((dtype, count, rank, part.float().tolist(), group.gather(part).float().tolist()))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_slices_of_a_sum_cover_a_vector_of_any_length(size, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    context = torch.multiprocessing.get_context("spawn")
+    told = context.Queue()
+    argument = (size, f"file://{tmp_path / 'meeting'}", told)
+    processes = [context.Process(target=gather_slices, args=(rank, *argument)) for rank in range(size)]
+    for each in processes:
+        each.start()
+    heard = [told.get(timeout=60) for _ in range(size * 2 * 7)]
+    for each in processes:
+        each.join(60)
+        assert each.exitcode == 0
+    weight = sum(range(1, size + 1))
+    for dtype, count, rank, part, whole in heard:
+        length = -(-count // size)
+        expected = (torch.arange(count).to(dtype) * weight).float().tolist() + [0.0] * (length * size - count)
+        assert whole == expected
+        assert part == expected[rank * length : (rank + 1) * length]
+
+
+def test_one_process_holds_the_whole_vector():
+    vector = torch.arange(7.0)
+    assert ALONE.gather(ALONE.scatter(vector)) is vector
