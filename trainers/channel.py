@@ -154,6 +154,11 @@ def key_from(secret: bytes, run: str, attempt: int) -> X25519PrivateKey:
     return X25519PrivateKey.from_private_bytes(HKDF(SHA256(), 32, None, info).derive(secret))
 
 
+def ring_secret(secret: bytes, run: str, attempt: int) -> bytes:
+    """32 bytes for the links between the machines of one attempt (`trainers.ring`); `secret` as in `key_from`."""
+    return HKDF(SHA256(), 32, None, _LABEL + b" ring\x00" + f"{run}/{attempt}".encode()).derive(secret)
+
+
 def _keys(
     own: X25519PrivateKey, peer: bytes, run: str, platform: bytes, trainer: bytes, nonces: bytes
 ) -> tuple[bytes, bytes]:

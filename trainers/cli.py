@@ -14,8 +14,9 @@ import argparse
 import os
 import sys
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from trainers import serve_command
 from trainers.errors import (
@@ -33,6 +34,9 @@ from trainers.events import ModelPrepared, RunCancelled, RunFailed, RunPaused
 from trainers.keys import Keys, read_keys
 from trainers.process import Speaker, Stop, only_one, prepare_process
 from trainers.spec import Spec, SpecError, load_spec
+
+if TYPE_CHECKING:
+    from trainers.parallel import Group
 
 NO_RUN = "-"
 #: As in ``trainers.export``, which is not imported before a command needs it.
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
             # Set by the first of several processes for the others.
             command.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
             command.add_argument("--meeting", default="", help=argparse.SUPPRESS)
+            command.add_argument("--doors", default="", help=argparse.SUPPRESS)
         if name == "evaluate":
             command.add_argument("--metric", required=True)
             command.add_argument("--max-new-tokens", type=int, default=32)
@@ -247,18 +252,31 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
 
 
 def _train(arguments: argparse.Namespace, spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
-    from trainers.parallel import Place, joined
     from trainers.run import train
 
     is_resume = arguments.command == "resume"
     step = arguments.step if is_resume else None
-    place = Place(arguments.rank, spec.parallel.processes, arguments.meeting) if arguments.meeting else None
-    with joined(spec, keys, arguments.out, arguments.spec, place) as group:
+    with _group(arguments, spec, keys) as group:
         try:
             train(spec, keys, arguments.out, speak, stop, must_resume=is_resume, from_step=step, group=group)
         except TrainerError:
             stop.check()  # whoever stops one process often stops them all: then it is no loss but a cancellation
             raise
+
+
+def _group(arguments: argparse.Namespace, spec: Spec, keys: Keys) -> AbstractContextManager[Group]:
+    """The processes that learn together: of several machines where the keys name a ring, else of this one."""
+    if keys.ring is not None:
+        import socket
+
+        from trainers.ring import ringed
+
+        doors = [socket.socket(fileno=int(handle)) for handle in arguments.doors.split(",") if handle]
+        return ringed(spec, keys, arguments.out, arguments.spec, arguments.rank, doors)
+    from trainers.parallel import Place, joined
+
+    place = Place(arguments.rank, spec.parallel.processes, arguments.meeting) if arguments.meeting else None
+    return joined(spec, keys, arguments.out, arguments.spec, place)
 
 
 def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:

@@ -7,10 +7,9 @@ the result is that of one process up to the order of additions, and every proces
 
 Guarantees: keys are in no argument, environment or file; a process that is killed ends the others, and the run can be
 resumed, with another number of processes too; no process outlives rank 0.
-Does not: encrypt what the processes say to one another. On one machine they use its loopback device, or the GPUs' own
-links; between machines they use the network as it is. Gradients tell of the data: between machines that takes a network
-that is trusted or encrypted below (see `deploy/README.md`). Does not split the data either: each process reads and
-tokenises all of it.
+Does not: encrypt what the processes say to one another. They use the machine's loopback device, or the GPUs' own links;
+between machines, where gradients must not be read on the way, they form a ring (`trainers.ring`). Does not split the
+data either: each process reads and tokenises all of it.
 
 Example:
     >>> with joined(spec, keys, out, spec_path, place=None) as group:
@@ -21,7 +20,6 @@ Example:
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
@@ -63,8 +61,19 @@ class Group:
     size = 1
 
     def share(self, batch: list[int], lengths: Mapping[int, int] | Sequence[int]) -> list[int]:
-        """The records of a batch that are this process's, so that all have about as many tokens."""
-        return batch
+        """The records of a batch that are this process's, so that all have about as many tokens.
+
+        The longest record goes to whoever has least so far; equal for all who ask.
+        """
+        if self.size == 1:
+            return batch
+        parts: list[list[int]] = [[] for _ in range(self.size)]
+        loads = [0] * self.size
+        for index in sorted(batch, key=lambda each: (-lengths[each], each)):
+            least = loads.index(min(loads))
+            parts[least].append(index)
+            loads[least] += lengths[index]
+        return parts[self.rank]
 
     def add(self, *tensors: Tensor) -> None:
         """Replaces each tensor by its sum over the processes."""
@@ -116,16 +125,6 @@ class Ranks(Group):
         self._device = device_type
         self._fates = fates
 
-    def share(self, batch: list[int], lengths: Mapping[int, int] | Sequence[int]) -> list[int]:
-        """The longest record goes to whoever has least so far; equal for all who ask."""
-        parts: list[list[int]] = [[] for _ in range(self.size)]
-        loads = [0] * self.size
-        for index in sorted(batch, key=lambda each: (-lengths[each], each)):
-            least = loads.index(min(loads))
-            parts[least].append(index)
-            loads[least] += lengths[index]
-        return parts[self.rank]
-
     def add(self, *tensors: Tensor) -> None:
         """All processes wait here for one another.
 
@@ -139,7 +138,7 @@ class Ranks(Group):
                 if there is not tensor:
                     tensor.copy_(there)
         except RuntimeError:
-            raise self._loss() from None
+            raise loss_among(self._fates) from None
 
     def total(self, value: float) -> float:
         """The sum in fp64."""
@@ -158,7 +157,7 @@ class Ranks(Group):
         try:
             torch.distributed.reduce_scatter_tensor(part, there)
         except RuntimeError:
-            raise self._loss() from None
+            raise loss_among(self._fates) from None
         return part.to(tensor.device)
 
     def gather(self, part: Tensor) -> Tensor:
@@ -172,25 +171,14 @@ class Ranks(Group):
         try:
             torch.distributed.all_gather_into_tensor(whole, there)
         except RuntimeError:
-            raise self._loss() from None
+            raise loss_among(self._fates) from None
         return whole.to(part.device)
-
-    def _loss(self) -> TrainerError:
-        for fate in self._fates:
-            if (said := fate.last_words()) is not None:
-                return TrainerError(said.code, f"rank {fate.rank}: {said.message}", said.hint, EXIT_FAULT)
-        return TrainerError(
-            LOST,
-            "one of the processes that train together was killed",
-            "run again, it goes on from its checkpoint; is memory short?",
-            EXIT_FAULT,
-        )
 
 
 class Fate:
     """One process that rank 0 started: fed with the keys, listened to, and not left behind."""
 
-    def __init__(self, rank: int, command: list[str], keys: Keys, environment: dict[str, str]) -> None:
+    def __init__(self, rank: int, command: list[str], keys: Keys, handles: Sequence[int] = ()) -> None:
         self.rank = rank
         self._said: RunFailed | None = None
         self._process = subprocess.Popen(
@@ -198,15 +186,14 @@ class Fate:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            pass_fds=handles,
             preexec_fn=die_with_parent(os.getpid()),
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         assert self._process.stdin is not None
-        line = json.dumps({"data_key": keys.data_key.hex(), "output_key": keys.output_key.hex()})
         with contextlib.suppress(BrokenPipeError):  # it ended at once, and said why
-            self._process.stdin.write(line + "\n")
+            self._process.stdin.write(keys.line())
             self._process.stdin.close()
 
     def _listen(self) -> None:
@@ -234,9 +221,22 @@ class Fate:
             self._process.wait()
 
 
+def loss_among(fates: Sequence[Fate]) -> TrainerError:
+    """What to say when a process is lost: its own last words, where it is a child of this one and had any."""
+    for fate in fates:
+        if (said := fate.last_words()) is not None:
+            return TrainerError(said.code, f"rank {fate.rank}: {said.message}", said.hint, EXIT_FAULT)
+    return TrainerError(
+        LOST,
+        "one of the processes that train together was killed",
+        "run again, it goes on from its checkpoint; is memory short?",
+        EXIT_FAULT,
+    )
+
+
 @contextlib.contextmanager
 def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | None) -> Iterator[Group]:
-    """The processes that the spec asks for, ready to work together.
+    """The processes that the spec asks for on one machine, ready to work together.
 
     Args:
         out: the output folder, where processes of one machine find one another.
@@ -244,19 +244,22 @@ def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | No
         place: of this process; None for the one that is to start the others.
 
     Raises:
-        TrainerError: ``parallel.devices``, when there are fewer GPUs than processes; ``parallel.lost``.
+        TrainerError: ``parallel.devices``, when there are fewer GPUs than processes; ``parallel.nodes``, when the spec
+            asks for several machines; ``parallel.lost``.
     """
     size = spec.parallel.processes
+    if spec.parallel.nodes > 1:
+        raise TrainerError(
+            "parallel.nodes",
+            f"the spec asks for {spec.parallel.nodes} machines, and nobody said where the others are",
+            "start it from the platform on a Ray cluster, or set parallel.nodes to 1",
+        )
     if size == 1:
         yield ALONE
         return
+    if place is None:
+        check_devices(size)
     device_type = "cuda" if torch.cuda.is_available() else "cpu"
-    if device_type == "cuda" and place is None and torch.cuda.device_count() < size:
-        raise TrainerError(
-            "parallel.devices",
-            f"{size} processes need as many GPUs; this one sees {torch.cuda.device_count()}",
-            "lower parallel.processes, or let it see more (CUDA_VISIBLE_DEVICES)",
-        )
     fates: list[Fate] = []
     meeting = None
     if place is None:
@@ -265,6 +268,7 @@ def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | No
         fates = [_start(rank, place, keys, out, spec_path) for rank in range(1, size)]
     is_done = False
     try:
+        settle(place.rank, size)
         _join(place, device_type)
         yield Ranks(place, device_type, fates)
         is_done = True
@@ -277,18 +281,36 @@ def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | No
             meeting.unlink(missing_ok=True)
 
 
+def check_devices(processes: int) -> None:
+    """Refuses more processes than this machine has GPUs, where it has any.
+
+    Raises:
+        TrainerError: ``parallel.devices``.
+    """
+    if torch.cuda.is_available() and torch.cuda.device_count() < processes:
+        raise TrainerError(
+            "parallel.devices",
+            f"{processes} processes need as many GPUs; this one sees {torch.cuda.device_count()}",
+            "lower parallel.processes, or let it see more (CUDA_VISIBLE_DEVICES)",
+        )
+
+
+def settle(number: int, processes: int) -> None:
+    """Gives the process of that number its part of the machine: they share the cores, and each has a GPU of its own."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+    else:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
 def _start(rank: int, place: Place, keys: Keys, out: Path, spec_path: Path) -> Fate:
     command = [sys.executable, "-m", "trainers", "run", "--spec", str(spec_path), "--out", str(out)]
     command += ["--rank", str(rank), "--meeting", place.meeting]
-    return Fate(rank, command, keys, dict(os.environ))
+    return Fate(rank, command, keys)
 
 
 def _join(place: Place, device_type: str) -> None:
-    """Meets the others; the processes share the cores, and each has a GPU of its own."""
-    if device_type == "cuda":
-        torch.cuda.set_device(place.rank % torch.cuda.device_count())
-    else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // place.size))
+    """Meets the others."""
     if place.meeting.startswith("file:"):
         # One machine: nobody else has to be able to connect.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -173,10 +173,14 @@ class AnswersSpec:
 
 @dataclass(frozen=True)
 class ParallelSpec:
-    """Processes that learn each batch together, one device each. Changes speed, not the result beyond rounding."""
+    """Processes that learn each batch together, one device each. Changes speed, not the result beyond rounding.
+
+    ``processes`` is how many on each machine, ``nodes`` how many machines.
+    """
 
     kind: str = declared(Choice(("data",)), "data")
     processes: int = declared(Whole(1, 1024), 1)
+    nodes: int = declared(Whole(1, 256), 1)
 
 
 @dataclass(frozen=True)

@@ -53,19 +53,32 @@ def pools() -> dict[str, tuple[str, ...]]:
 
 
 def wanted_devices(recipe: dict[str, Any]) -> int:
-    """How many devices a training recipe wants: one for each of its processes."""
-    return int(recipe.get("parallel", {}).get("processes", 1))
+    """How many devices a training recipe wants: one for each of its processes, on all of its machines."""
+    return int(recipe.get("parallel", {}).get("processes", 1)) * wanted_nodes(recipe)
 
 
-def refuse_hopeless(workspace: Workspace, pool: str, wanted: int, subject: object) -> None:
+def wanted_nodes(recipe: dict[str, Any]) -> int:
+    """How many machines a training recipe wants."""
+    return int(recipe.get("parallel", {}).get("nodes", 1))
+
+
+def refuse_hopeless(workspace: Workspace, pool: str, wanted: int, subject: object, nodes: int = 1) -> None:
     """Turns work away that would wait for ever, rather than queueing it.
 
     Raises:
-        Refused: the installation has fewer devices, or the workspace is allowed no device hours at all.
+        Refused: the installation has fewer devices or machines, or the workspace is allowed no device hours at all.
     """
+    if nodes > 1 and pool == Pool.LOCAL:
+        raise Refused(
+            f"This wants {nodes} machines; this installation trains on this one alone. Lower parallel.nodes, or let "
+            "fine-tunes run on a Ray cluster (STEWARD_LAUNCHER=ray).",
+            code="too_few_machines",
+            subject=subject,
+        )
     if wanted > len(pools()[pool]):
         raise Refused(
-            f"This wants {wanted} devices at once; this installation has {_counted(pool)}. Lower parallel.processes.",
+            f"This wants {wanted} devices at once; this installation has {_counted(pool)}. Lower parallel.processes"
+            f"{' or parallel.nodes' if nodes > 1 else ''}.",
             code="too_few_devices",
             subject=subject,
         )

@@ -198,6 +198,20 @@ def test_a_run_that_wants_more_devices_than_there_are_is_refused(house: House) -
         dispatch.refuse_hopeless(house.workspace, "local", 2, None)
 
 
+def test_several_machines_take_a_cluster_that_has_as_many_devices(house: House, settings: Any) -> None:
+    recipe = {"parallel": {"nodes": 2, "processes": 3}}
+    assert (dispatch.wanted_devices(recipe), dispatch.wanted_nodes(recipe), dispatch.wanted_nodes({})) == (6, 2, 1)
+    with pytest.raises(Refused, match="wants 2 machines; this installation trains on this one alone"):
+        dispatch.refuse_hopeless(house.workspace, "local", 6, None, nodes=2)
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_DEVICES = "ray", 5
+    with pytest.raises(
+        Refused, match=r"has 5 devices on the ray cluster\. Lower parallel\.processes or parallel\.nodes"
+    ):
+        dispatch.refuse_hopeless(house.workspace, "ray", 6, None, nodes=2)
+    settings.STEWARD_RAY_DEVICES = 6
+    dispatch.refuse_hopeless(house.workspace, "ray", 6, None, nodes=2)
+
+
 # --- devices
 
 
