@@ -46,7 +46,7 @@ from trainers.forward import choose_forward
 from trainers.generation import answer_all
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts
-from trainers.merging import merged, weights_of
+from trainers.merging import form_merged, merged, weights_of
 from trainers.methods import choose_method
 from trainers.model_folder import check_folder
 from trainers.model_tar import tar_of
@@ -177,7 +177,10 @@ def _records(room_spec: Spec, keys: Keys, shard: str, most: int, stop: Stop) -> 
 def _room(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: Stop) -> _Room:
     bench = open_bench(spec, keys, out, is_for_loss=False)
     adapter, tokenizer = bench.adapter, bench.tokenizer
-    weights = {name: merged(adapter, name, place.data).cpu() for name, place in weights_of(adapter).items()}
+    weights = {
+        name: merged(adapter, name, place.data).to("cpu", form_merged(adapter, name, place)[1])
+        for name, place in weights_of(adapter).items()
+    }
     held_out = _records(spec, keys, "validation", EXAM_RECORDS, stop)
     exam = Exam.of(_split(spec, held_out, tokenizer), tokenizer, held_out, bench.stops, 0, spec.max_length)
     some = _split(spec, _records(spec, keys, "train", CALIBRATION_ROWS, stop), tokenizer)

@@ -37,7 +37,8 @@ class ModelImported(Event):
 @dataclass(frozen=True)
 class ExportMeasured(Event):
     """How the exported model, read back by ``reader``, answers against the trained one at ``positions`` places of
-    held-out answers.
+    held-out answers. A merged folder is tried in one ``precision`` after the other, until one is offered; of a GGUF
+    file, whose form says it, that is ''.
 
     ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats, and
     ``loss_difference`` the exported model's held-out loss less the trained one's. Scores are the metric's means over
@@ -47,6 +48,7 @@ class ExportMeasured(Event):
 
     name: ClassVar[str] = "export.measured"
     format: str
+    precision: str
     reader: str
     positions: int
     agreement: float

@@ -8,8 +8,8 @@ Guarantees: what is compared is read back out of the sealed file by a process of
 itself, not what was meant to be written; the file gets its name only once the comparison is within the form's limits
 (``trainers.parity.LIMITS``); one that is not is removed and the command fails; the figures are said either way. Sealed
 is all that is left, unless ``is_plain`` asks for the file in clear beside it, which comes after the proof.
-Does not: change the base's precision in ``merged``: a bf16 weight rounds the adapter's part away where it is small, and
-the comparison says by how much that shows.
+``merged`` keeps the base's precision where the comparison allows that: bf16 rounds away what the adapter adds where
+that is small. Otherwise it is written in fp16, whose steps are eight times finer, or at last in fp32.
 
 Example:
     ``python -m trainers export --spec spec.json --out run/ --format gguf-q4_k_m --metric label_match < keys.json``
@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from compliance.vault import ObjectContext, atomic_output, open_reader, seal_writer
@@ -60,6 +62,7 @@ FORMATS = {
 UNPROVEN_SUFFIX = ".unproven"
 COMPARED_RECORDS = 64
 CHUNK_BYTES = 1 << 20
+_WORDS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,19 @@ def export(
     sealed_name, plain_name = FORMATS[format_name]
     path = out / (sealed_name + UNPROVEN_SUFFIX)
     context = context_of(spec.output.context, format_name)
-    digest, commitment = _seal(job, path, keys.output_key, context)
     is_kept = False
-    try:
-        sealed = Sealed(path, keys.output_key, context, commitment)
-        parity = _prove(job, sealed, exam, expected, records, question, speak)
-        is_kept = parity.is_within(LIMITS[format_name])
-    finally:
-        if not is_kept:
-            path.unlink(missing_ok=True)
-    if not is_kept:
+    for precision in _precisions(job):
+        digest, commitment = _seal(job, precision, path, keys.output_key, context)
+        try:
+            sealed = Sealed(path, keys.output_key, context, commitment)
+            parity = _prove(job, precision, sealed, exam, expected, records, question, speak)
+            is_kept = parity.is_within(LIMITS[format_name])
+        finally:
+            if not is_kept:
+                path.unlink(missing_ok=True)
+        if is_kept:
+            break
+    else:
         raise _refusal(parity, format_name)
     with path.open("rb") as file:
         sealed_digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
@@ -154,8 +160,39 @@ def _check(spec: Spec, format_name: str, question: Question) -> None:
         )
 
 
+def _precisions(job: _Job) -> Sequence[torch.dtype | None]:
+    """What the weights of a folder may be written in, best liked first; of a GGUF file its form says it."""
+    if job.format != "merged":
+        return [None]
+    own = _own_precision(job)
+    ladder = [torch.bfloat16, torch.float16, torch.float32]
+    wider = ladder[ladder.index(own) :]
+    return wider if own == torch.float16 or _fits_fp16(job) else [each for each in wider if each != torch.float16]
+
+
+def _own_precision(job: _Job) -> torch.dtype:
+    """What the base's large weights are held in."""
+    adapter = job.bench.adapter
+    _, name = max((each.numel(), name) for name, each in weights_of(adapter).items())
+    return form_merged(adapter, name, weights_of(adapter)[name])[1]
+
+
+def _fits_fp16(job: _Job) -> bool:
+    adapter, most = job.bench.adapter, torch.finfo(torch.float16).max
+    return all(
+        float(merged(adapter, name, each.data).abs().max()) <= most for name, each in weights_of(adapter).items()
+    )
+
+
 def _prove(
-    job: _Job, sealed: Sealed, exam: Exam, expected: Answers, records: list[Record], question: Question, speak: Speaker
+    job: _Job,
+    precision: torch.dtype | None,
+    sealed: Sealed,
+    exam: Exam,
+    expected: Answers,
+    records: list[Record],
+    question: Question,
+    speak: Speaker,
 ) -> Parity:
     """Has the file answered by a process of its own, compares, and says what came out."""
     found = ask(sealed, job.format, exam, job.bench.device.name, job.stop)
@@ -171,6 +208,7 @@ def _prove(
         ExportMeasured(
             run=job.spec.run,
             format=job.format,
+            precision=_WORDS[precision] if precision is not None else "",
             reader=found.reader,
             positions=parity.positions,
             agreement=parity.agreement,
@@ -203,7 +241,7 @@ def _refusal(parity: Parity, format_name: str) -> TrainerError:
         f"(at least {limits.least_agreement}), divergence {parity.divergence:.4f} nats "
         f"(at most {limits.most_divergence}), held-out loss {parity.loss_difference:+.4f} "
         f"(at most {limits.most_loss_difference} away){scored}",
-        "export in a form that keeps more, ship the adapter instead, or train and export with precision fp32",
+        "export in a form that keeps more, or ship the adapter instead",
         EXIT_REFUSED,
     )
 
@@ -251,10 +289,12 @@ def _score(job: _Job, texts: list[list[int]], records: list[Record], question: Q
     return sum(metrics.score(question.metric, *pair) for pair in zip(said, right, strict=True)) / len(texts)
 
 
-def _seal(job: _Job, path: Path, key: bytes, context: ObjectContext) -> tuple[str, bytes]:
+def _seal(
+    job: _Job, precision: torch.dtype | None, path: Path, key: bytes, context: ObjectContext
+) -> tuple[str, bytes]:
     """Writes the sealed file; returns the digest of its content and the commitment to its key."""
     digest = hashlib.sha256()
-    chunks = _folder(job) if job.format == "merged" else _gguf(job)
+    chunks = _gguf(job) if precision is None else _folder(job, precision)
     try:
         with atomic_output(path) as sink, seal_writer(sink, key, context) as writer:
             for chunk in chunks:
@@ -292,19 +332,24 @@ def _gguf(job: _Job) -> Iterator[bytes]:
                 yield chunk
 
 
-def _folder(job: _Job) -> Iterator[bytes | memoryview]:
+def _folder(job: _Job, precision: torch.dtype) -> Iterator[bytes | memoryview]:
     """The tar of a model folder, tensor by tensor, so that memory holds one matrix beside the model."""
-    adapter = job.bench.adapter
+    adapter, own = job.bench.adapter, _own_precision(job)
     texts = model_texts(Path(job.spec.model.path), adapter.labels, are_tags=adapter.are_tags)
-    texts["README.md"] = _card(job, "transformers").encode()
+    # Whoever loads the folder takes the precision from here, whatever the weights are written in.
+    config = json.loads(texts["config.json"]) | {"dtype": str(precision).removeprefix("torch.")}
+    config.pop("torch_dtype", None)
+    texts["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"
+    texts["README.md"] = (_card(job, "transformers") + f"- weights in {_WORDS[precision]}\n").encode()
     texts["chat_template.jinja"] = str(job.bench.tokenizer.chat_template).encode()
     weights = weights_of(adapter)
+    forms = {name: form_merged(adapter, name, each) for name, each in weights.items()}
+    forms = {name: (shape, precision if dtype == own else dtype) for name, (shape, dtype) in forms.items()}
 
     def value_of(name: str) -> Tensor:
         job.stop.check()
-        return merged(adapter, name, weights[name].data)
+        return merged(adapter, name, weights[name].data).to(forms[name][1])
 
-    forms = {name: form_merged(adapter, name, each) for name, each in weights.items()}
     return tar_of(texts, forms, value_of)
 
 

@@ -1,7 +1,8 @@
 """The weights of a tuned model, with the adapter's part in them.
 
-Guarantees: one weight is made at a time, in fp32, and rounded once to its own precision; of a quantised base the
-numbers that its bits stand for are merged, in the precision of the run, because with those the adapter was trained.
+Guarantees: one weight is made at a time; one that the adapter is part of comes in fp32, so that whoever writes it
+rounds it once. Of a quantised base the numbers that its bits stand for are merged, in the precision of the run, because
+with those the adapter was trained.
 Does not: write anything.
 
 Example:
@@ -39,7 +40,7 @@ def weights_of(adapter: Adapter) -> dict[str, Any]:
 
 
 def form_merged(adapter: Adapter, name: str, weight: Tensor) -> tuple[torch.Size, torch.dtype]:
-    """Shape and precision of what ``merged`` gives."""
+    """Shape and precision of a weight of the base as it was trained with."""
     linear = _linear(adapter, name)
     if linear is None or not form_of(linear):
         return weight.shape, weight.dtype
@@ -55,7 +56,7 @@ def _linear(adapter: Adapter, name: str) -> Any:
 
 @torch.no_grad()
 def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
-    """A weight with its adapter's part added in fp32, in its own precision."""
+    """A weight as the base holds it, or in fp32 with its adapter's part added."""
     path, _, kind = name.rpartition(".")
     module: Any = adapter.base.get_submodule(path) if path else None
     linear = _linear(adapter, name)
@@ -66,4 +67,4 @@ def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
     whole: Tensor = weight.float() + module.get_delta_weight(ADAPTER).float()
     if ADAPTER in module.lora_magnitude_vector:
         whole *= (module.lora_magnitude_vector[ADAPTER].weight / row_lengths(module, ADAPTER))[:, None]
-    return whole.to(weight.dtype)
+    return whole

@@ -5,6 +5,7 @@ import io
 import json
 import stat
 import tarfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,33 @@ def test_an_export_that_answers_otherwise_is_withdrawn(trained, kit, monkeypatch
     assert not measured.offered
     assert measured.loss_difference > 0.05
     assert not list(trained.out.glob("merged*"))
+
+
+def test_what_bf16_would_round_away_is_written_in_finer_numbers(bench, kit, monkeypatch, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    bench.spec(epochs=4, precision="bf16")
+    assert bench.command("run")[0] == 0
+    real = export.ask
+
+    def rounded_too_far(sealed, *rest):
+        found = real(sealed, *rest)
+        content = bench.opened(sealed.path.name, "merged")
+        # A model this small hardly loses anything; what a large one loses shows in its answers.
+        if b'"dtype": "bfloat16"' in content:
+            found = replace(found, answers=replace(found.answers, chances=found.answers.chances.flip(-1)))
+        return found
+
+    monkeypatch.setattr(export, "ask", rounded_too_far)
+    code, said = bench.command("export")
+    assert code == 0, said[-1]
+    tried = kit.of(events.ExportMeasured, said)
+    assert [(each.precision, each.offered) for each in tried] == [("bf16", False), ("fp16", True)]
+    with tarfile.open(fileobj=io.BytesIO(bench.opened(said[-1].file, "merged"))) as tar:
+        tar.extractall(tmp_path / "merged", filter="data")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto")
+    assert {each.dtype for each in model.parameters()} == {torch.float16}
+    assert "weights in fp16" in (tmp_path / "merged" / "README.md").read_text()
 
 
 @pytest.fixture

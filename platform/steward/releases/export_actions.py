@@ -61,8 +61,9 @@ def _ppm(value: float) -> int:
 
 def _figures(measured: ExportMeasured) -> dict[str, float | int | str | None]:
     names = (
-        "reader", "positions", "agreement", "divergence", "loss_difference", "metric", "scored", "trained_score",
-        "exported_score", "least_agreement", "most_divergence", "most_loss_difference", "most_score_loss",
+        "precision", "reader", "positions", "agreement", "divergence", "loss_difference", "metric", "scored",
+        "trained_score", "exported_score", "least_agreement", "most_divergence", "most_loss_difference",
+        "most_score_loss",
     )  # fmt: skip
     values = {name: getattr(measured, name) for name in names}
     return {name: None if value != value else value for name, value in values.items()}

@@ -55,7 +55,8 @@ def make_export(export_id: str) -> Export:
     heard: list[events.Event] = []
     try:
         ended = _ask(export, heard)
-        measured = next((each for each in heard if isinstance(each, events.ExportMeasured)), None)
+        # The last one: a folder is tried in several precisions.
+        measured = next((each for each in reversed(heard) if isinstance(each, events.ExportMeasured)), None)
         if isinstance(ended, events.ExportFinished) and measured is not None:
             sealed = _sealed(export, ended)
             return export_actions.finish_export(

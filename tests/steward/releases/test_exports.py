@@ -25,7 +25,7 @@ def officer(release: Any) -> Actor:
 
 def measured(**changes: Any) -> ExportMeasured:
     facts: dict[str, Any] = {
-        "run": "r", "format": "gguf-q8_0", "reader": "llama.cpp", "positions": 400, "agreement": 0.99,
+        "run": "r", "format": "gguf-q8_0", "precision": "", "reader": "llama.cpp", "positions": 400, "agreement": 0.99,
         "divergence": 0.001, "loss_difference": 0.002, "metric": "label_match", "scored": 32, "trained_score": 0.5,
         "exported_score": 0.5, "least_agreement": 0.97, "most_divergence": 0.02, "most_loss_difference": 0.05,
         "most_score_loss": 0.05, "offered": True,
