@@ -1,7 +1,7 @@
 """What a model in training answers to a few held-out prompts, looked at again and again, sealed.
 
 Guarantees: the same prompts each time, answered greedily as at evaluation; texts are in ``answers-00000012.sealed``
-(that after step 12) only, bound to its step; the last ``KEPT`` files stay.
+(that after step 12) only, bound to its step; of the files, ``ANSWERS_KEPT`` stay: the first and the last ones.
 Does not: cost nothing; a prompt costs its answer's tokens at each evaluation.
 
 Example:
@@ -30,13 +30,12 @@ from trainers.generation import answer_all
 from trainers.process import Stop
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
-from trainers.spec import TAGGED, Spec
+from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
 from trainers.token_classification import TokenClassification
 
 if TYPE_CHECKING:
     from trainers.loop import Parts
 
-KEPT = 32
 _FILE = re.compile(r"answers-[0-9]{8,}\.sealed")
 
 
@@ -84,7 +83,8 @@ class Answers:
         path = self._out / f"answers-{step:08d}.sealed"
         context = context_of(self._spec.output.context, f"answers-{step}")
         written = write_sealed(path, content, self._key, context)
-        for older in sorted(each for each in self._out.iterdir() if _FILE.fullmatch(each.name))[:-KEPT]:
+        files = sorted(each for each in self._out.iterdir() if _FILE.fullmatch(each.name))
+        for older in files[1 : 1 - ANSWERS_KEPT]:
             older.unlink()
         return AnswersMeasured(
             run=self._spec.run,

@@ -42,6 +42,8 @@ __all__ = ["Spec", "SpecError", "identity", "json_schema", "load_spec", "read_sp
 
 SCHEMA = "steward.train/1"
 MAX_SPEC_BYTES = 1 << 20
+#: Of the files with answers that a run makes on its way, how many stay: the first and the last ones.
+ANSWERS_KEPT = 32
 #: Methods whose records hold two answers.
 PAIRED = ("dpo", "orpo")
 #: Methods whose records hold one answer and a verdict.

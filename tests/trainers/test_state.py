@@ -255,6 +255,15 @@ def test_the_best_by_a_metric_is_the_state_whose_answers_score_highest(bench, ki
     assert kit.files_holding(bench.out, kit.secret.encode()) == []
 
 
+def test_of_many_files_with_answers_the_first_and_the_last_ones_stay(bench, kit, monkeypatch):
+    monkeypatch.setattr("trainers.answers.ANSWERS_KEPT", 3)
+    bench.spec(max_steps=5, evaluate_every=1, answers={"prompts": 1, "max_new_tokens": 1})
+    code, said = bench.command("run")
+    assert code == 0, said[-1]
+    assert [each.step for each in kit.of(events.AnswersMeasured, said)] == [0, 1, 2, 3, 4, 5]
+    assert sorted(path.name[8:16] for path in bench.out.glob("answers-*")) == ["00000000", "00000004", "00000005"]
+
+
 @pytest.mark.parametrize(
     "changes", [{"way": "prompt"}, {"method": "classification", "classification": {"labels": ["no", "yes"]}}]
 )

@@ -1,10 +1,11 @@
 """The compression job: the tuned model and what each way makes of it, measured by a trainer process.
 
-Guarantees that shards and their key are destroyed at the end and that a killed job can run again from the start. Rows
-are shown as they come; they are figures, no text.
+Guarantees that shards and their key are destroyed at the end and that a killed job, or a killed process of it, can run
+again from the start. Rows are shown as they come, those of one process only; they are figures, no text.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from compliance.vault import VaultError
@@ -34,18 +35,12 @@ def compress(compression_id: str) -> Compression:
     ).get(pk=compression_id)
     if compression.state != EvaluationState.RUNNING:
         return compression
-    rows: list[dict[str, Any]] = []
-
-    def heard(event: events.Event) -> None:
-        if isinstance(event, events.CompressionMeasured):
-            rows.append(_said(event))
-            Compression.objects.filter(pk=compression.pk).update(rows=rows)
-
     try:
-        ended = _ask(compression, heard)
+        said = _ask(compression)
+        ended = said[-1]
         if isinstance(ended, events.CompressionFinished):
             return compression_actions.finish_compression(
-                actor=WORKER, compression=compression, rows=rows, digest=ended.digest
+                actor=WORKER, compression=compression, rows=_rows(said), digest=ended.digest
             )
         failed = (
             ended if isinstance(ended, events.RunFailed) else events.RunFailed("", "stopped", "it stopped", "ask again")
@@ -64,16 +59,24 @@ def _fail(compression: Compression, code: str, message: str) -> Compression:
     return compression_actions.fail_compression(actor=WORKER, compression=compression, code=code, message=message)
 
 
-def _ask(compression: Compression, heard: Any) -> events.Event:
+def _ask(compression: Compression) -> list[events.Event]:
     model_version = compression.model_version
     workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
     asked = ["--ways", ",".join(compression.ways), "--metric", compression.metric]
     asked += ["--max-new-tokens", str(workflow.max_new_tokens), "--limit", str(SCORED_RECORDS)]
     asked += ["--heal-steps", str(HEAL_STEPS)]
+
+    def heard(said: Sequence[events.Event]) -> None:
+        Compression.objects.filter(pk=compression.pk).update(rows=_rows(said))
+
     with shards_of(compression, model_version, list(Split)) as (key, spec):
-        return ask_trainer(model_version, "compress", spec, key, asked, heard, compression.pk)
+        return ask_trainer(model_version, "compress", spec, key, asked, compression.pk, heard)
 
 
-def _said(event: events.CompressionMeasured) -> dict[str, Any]:
+def _rows(said: Sequence[events.Event]) -> list[dict[str, Any]]:
+    return [_row(event) for event in said if isinstance(event, events.CompressionMeasured)]
+
+
+def _row(event: events.CompressionMeasured) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(event).items() if name not in ("run", "metric")}
     return {name: None if value != value else value for name, value in values.items()}

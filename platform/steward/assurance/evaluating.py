@@ -4,6 +4,7 @@ Guarantees that a killed job can run again from the start, and that the test sha
 end, those of a killed try included. Scores come as events; texts stay sealed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,21 +114,17 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
     model_version = evaluation.model_version
     workflow = workflow_for(evaluation.workspace.domain, model_version.fine_tune.workflow)
     asked = ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
-    pairs: events.PairsCompared | None = None
 
-    def heard(event: events.Event) -> None:
-        nonlocal pairs
-        if isinstance(event, events.EvaluateProgress):
-            _note_progress(evaluation, event)
-        if isinstance(event, events.PairsCompared):
-            pairs = event
+    def heard(said: Sequence[events.Event]) -> None:
+        if said and isinstance(said[-1], events.EvaluateProgress):
+            _note_progress(evaluation, said[-1])
 
-    ended = ask_trainer(model_version, "evaluate", spec, key, asked, heard, evaluation.pk)
+    *said, ended = ask_trainer(model_version, "evaluate", spec, key, asked, evaluation.pk, heard)
     if isinstance(ended, events.RunFailed):
         raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
     if not isinstance(ended, events.EvaluateFinished):
         raise TrainerFailed("trainer_killed", "The evaluating process ended without scores. Ask again.")
-    return Said(ended, pairs)
+    return Said(ended, next((each for each in said if isinstance(each, events.PairsCompared)), None))
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

@@ -72,6 +72,7 @@ class Event(StrEnum):
     FINE_TUNE_FAILED = "fine_tune.failed"
     FINE_TUNE_SUCCEEDED = "fine_tune.succeeded"
     RECORD_LOSSES_SHOWN = "record_losses.shown"
+    SAMPLE_ANSWERS_SHOWN = "sample_answers.shown"
     SHARDS_DESTROYED = "shards.destroyed"
     EVALUATION_REQUESTED = "evaluation.requested"
     EVALUATION_FINISHED = "evaluation.finished"
@@ -170,6 +171,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.FINE_TUNE_FAILED: ("code", "step"),
         Event.FINE_TUNE_SUCCEEDED: ("steps", "tokens", "seconds", "best_step"),
         Event.RECORD_LOSSES_SHOWN: ("part", "records"),
+        Event.SAMPLE_ANSWERS_SHOWN: ("records", "steps"),
         Event.SHARDS_DESTROYED: ("objects",),
         Event.EVALUATION_REQUESTED: (),
         Event.EVALUATION_FINISHED: ("records", "metric", "base_ppm", "tuned_ppm", "gain_low_ppm"),

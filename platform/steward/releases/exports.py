@@ -52,11 +52,10 @@ def make_export(export_id: str) -> Export:
     export = EXPORTS.get(pk=export_id)
     if export.state != ExportState.RUNNING:
         return export
-    heard: list[events.Event] = []
     try:
-        ended = _ask(export, heard)
+        *said, ended = _ask(export)
         # The last one: a folder is tried in several precisions.
-        measured = next((each for each in reversed(heard) if isinstance(each, events.ExportMeasured)), None)
+        measured = next((each for each in reversed(said) if isinstance(each, events.ExportMeasured)), None)
         if isinstance(ended, events.ExportFinished) and measured is not None:
             sealed = _sealed(export, ended)
             return export_actions.finish_export(
@@ -79,12 +78,12 @@ def make_export(export_id: str) -> Export:
         raise
 
 
-def _ask(export: Export, heard: list[events.Event]) -> events.Event:
+def _ask(export: Export) -> list[events.Event]:
     model_version = export.release.model_version
     workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
     asked = ["--format", export.form, "--metric", workflow.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
     with shards_of(export, model_version, [Split.VALIDATION]) as (key, spec):
-        return ask_trainer(model_version, "export", spec, key, asked, heard.append, export.pk)
+        return ask_trainer(model_version, "export", spec, key, asked, export.pk)
 
 
 def _sealed(export: Export, finished: events.ExportFinished) -> SealedObject:

@@ -2,18 +2,18 @@
 
 Guarantees that keys go over stdin only, that the process ends with this one's interest (a closed pipe cancels it), that
 one which is killed or told to stop is started again a few times, and that one which finds the run's folder held waits
-for its turn.
+for its turn. What a process said that did not come to its end is forgotten: whoever listens hears of one process only.
 Does not interpret what it says.
 
 Example:
-    ended = ask_trainer(fine_tune, "export", spec, key, ["--format", "merged"], heard=print, holder=export.pk)
+    *said, ended = ask_trainer(model_version, "export", spec, key, ["--format", "merged"], holder=export.pk)
 """
 
 import contextlib
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +37,10 @@ MAX_STARTS = 4
 PAUSE_SECONDS = 5.0
 # Source: trainers.process, what a trainer says when another one works in its folder.
 FOLDER_BUSY = "output.busy"
+
+
+#: Gets all that a process has said so far, whenever it says something; nothing at all when it is about to begin.
+Heard = Callable[[Sequence[events.Event]], None]
 
 
 class TrainerFailed(Exception):
@@ -95,27 +99,32 @@ def ask_trainer(
     spec: Path,
     key: DataKey,
     arguments: list[str],
-    heard: Callable[[events.Event], None],
     holder: uuid.UUID,
-) -> events.Event:
-    """The event that a process ended with.
+    heard: Heard = lambda _: None,
+) -> list[events.Event]:
+    """All that the process said which came to its end; the last event says how.
 
     Args:
         holder: the row that asks; the process sees the devices that were given to it.
-        heard: gets every event as it comes.
+        heard: listens while it works. A process that is started again begins anew, with nothing said.
 
     Raises:
         TrainerFailed: it was killed again and again, or the folder stayed busy.
     """
     for _ in range(MAX_STARTS):
-        ended = _asked_once(
+        heard([])
+        said = _asked_once(
             model_version.fine_tune, command, spec, key, model_version.adapter.key, arguments, heard, holder
         )
-        is_busy = isinstance(ended, events.RunFailed) and ended.code == FOLDER_BUSY
-        if ended is not None and not is_busy and not isinstance(ended, events.RunCancelled):
-            return ended
+        if said and not _is_to_be_asked_again(said[-1]):
+            return said
         time.sleep(PAUSE_SECONDS)
     raise TrainerFailed("trainer_killed", "The process was killed again and again. Is memory or disk short? Ask again.")
+
+
+def _is_to_be_asked_again(ended: events.Event) -> bool:
+    is_busy = isinstance(ended, events.RunFailed) and ended.code == FOLDER_BUSY
+    return is_busy or isinstance(ended, events.RunCancelled)
 
 
 def _asked_once(
@@ -125,13 +134,14 @@ def _asked_once(
     key: DataKey,
     output_key: DataKey,
     arguments: list[str],
-    heard: Callable[[events.Event], None],
+    heard: Heard,
     holder: uuid.UUID,
-) -> events.Event | None:
+) -> list[events.Event]:
+    """What one process said; nothing where it was killed."""
     folder = run_folder(fine_tune)
     argv = trainer_command(command, "--spec", str(spec), "--out", str(folder), *arguments)
     environment = trainer_environment(device_environment(devices_of(holder)))
-    ended: events.Event | None = None
+    said: list[events.Event] = []
     with (
         open(folder / "trainer.log", "ab") as log,
         subprocess.Popen(
@@ -144,6 +154,7 @@ def _asked_once(
             process.stdin.write(key_line(open_key(key), open_key(output_key)))
             process.stdin.close()
         for line in process.stdout:
-            ended = events.decode(line.decode())
-            heard(ended)
-    return ended if process.returncode is not None and process.returncode >= 0 else None
+            if line.endswith(b"\n"):  # the last one of a killed process may be cut off
+                said.append(events.decode(line.decode()))
+                heard(said)
+    return said if process.returncode is not None and process.returncode >= 0 else []

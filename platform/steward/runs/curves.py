@@ -28,6 +28,7 @@ QUANTITIES = (
     "memory_bytes",
     "temperature_celsius",
     "power_watts",
+    "score",
 )
 
 Curve = list[list[float]]

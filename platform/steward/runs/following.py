@@ -21,7 +21,7 @@ from steward.runs.curves import QUANTITIES
 from steward.runs.launchers import Launcher, LaunchError, launcher_of
 from steward.runs.models import DRIVEN_STATES, FineTune, Measurement, RunState
 from steward.runs.processes import key_line
-from steward.runs.sealed_outputs import facts_of, part_of
+from steward.runs.sealed_outputs import ANSWERS, facts_of, part_of, with_answers
 from steward.runs.specs import checkpoint_of, discard_checkpoint, run_folder
 from steward.vault.keys import open_key
 from trainers import events
@@ -218,10 +218,25 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
             measurements["validation", event.step] = Measurement(
                 fine_tune=fine_tune, attempt=fine_tune.attempt, split="validation", step=event.step, loss=event.loss
             )
+        case events.AnswersMeasured():
+            fine_tune.facts[ANSWERS] = with_answers(fine_tune, event)
+            if math.isfinite(event.score):
+                _evaluated(fine_tune, event.step, measurements).score = event.score
         case events.RecordsMeasured() | events.TrainRecordsMeasured():
             fine_tune.facts[part_of(event)] = facts_of(event)
         case _:
             pass  # the other events end the run (see `_finish`) or tell of checkpoints, which resuming finds itself
+
+
+def _evaluated(fine_tune: FineTune, step: int, measurements: dict[tuple[str, int], Measurement]) -> Measurement:
+    """The point of the evaluation after `step`, whose loss was told a moment ago, perhaps in an earlier reading."""
+    place = ("validation", step)
+    if place not in measurements:
+        told = Measurement.objects.get(fine_tune=fine_tune, split="validation", step=step)
+        measurements[place] = Measurement(
+            fine_tune=fine_tune, attempt=told.attempt, split="validation", step=step, loss=told.loss
+        )
+    return measurements[place]
 
 
 def _pause(fine_tune: FineTune) -> FineTune:

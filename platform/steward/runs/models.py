@@ -136,6 +136,7 @@ class Measurement(models.Model):
     memory_bytes = models.BigIntegerField(null=True)
     temperature_celsius = models.FloatField(null=True)
     power_watts = models.FloatField(null=True)
+    score = models.FloatField(null=True, help_text="Of the sample answers, by the workflow's metric.")
     eta_seconds = models.FloatField(null=True)
     event_offset = models.BigIntegerField(default=0, help_text="Behind which byte of the event file it was read.")
     at = models.DateTimeField(default=timezone.now)

@@ -14,6 +14,9 @@ from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
 from trainers.spec import Spec, SpecError, read_spec
 
+#: What a run answers at each evaluation where nobody says otherwise. On two cores, a few seconds of a run of minutes.
+SAMPLE_PROMPTS = 4
+SAMPLE_TOKENS = 48
 _DIGEST = "sha256:" + "0" * 64
 _CONTEXT = {"workspace": "w", "dataset": "d", "object": "o", "kind": "k", "version": "1"}
 _OBJECT = {"path": "p", "context": _CONTEXT, "commitment": "0" * 64}
@@ -42,17 +45,23 @@ def merged_recipe(domain: str, workflow: str, changes: Mapping[str, Any], subjec
             path.
     """
     try:
-        own = workflow_for(domain, workflow).recipe
+        chosen = workflow_for(domain, workflow)
     except KeyError:
         raise Refused(
             f"The domain {domain} has no workflow {workflow!r}.", code="workflow_unknown", subject=subject
         ) from None
+    own = chosen.recipe
     given = {key: value for key, value in changes.items() if key not in ("method", "way")}
     for name, _ in _FROM_DATA.values():
         given.pop(name, None)
     method, way = _chosen(own, changes, subject)
     recipe = own.spec_fields(method.name, way.name)
     recipe["optimiser"]["learning_rate"] = usual_rate(own, method, way)
+    recipe["answers"] = {
+        "prompts": SAMPLE_PROMPTS,
+        "max_new_tokens": min(chosen.max_new_tokens, SAMPLE_TOKENS),
+        "metric": method.metric or chosen.metric,
+    }
     for key, value in given.items():
         if key in _SURROUNDINGS:
             raise Refused(f"“{key}” is not part of a recipe.", code="recipe_invalid", subject=subject)
@@ -124,8 +133,8 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return values
 
 
-# What only one method or one way of training needs.
-OF_METHOD_OR_WAY = frozenset({"lora", "quantise", "prompt", "preference", "classification"})
+# What only one method or one way of training needs, or has a value of its own for.
+OF_METHOD_OR_WAY = frozenset({"lora", "quantise", "prompt", "preference", "classification", "answers"})
 
 
 def with_changes(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

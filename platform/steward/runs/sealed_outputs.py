@@ -1,4 +1,4 @@
-"""What a trainer leaves sealed beside the adapter: losses record by record.
+"""What a trainer leaves sealed beside the adapter: losses record by record, and what it answered on its way.
 
 Guarantees that a file is opened only with the commitment and the context that the trainer's event named, in a stream.
 The texts that stand in such files are never handed on: a person who was shredded since is still in them, so whoever
@@ -10,7 +10,8 @@ Example:
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +22,17 @@ from steward.runs.specs import output_context, run_folder
 from steward.vault.models import SealedObject
 from steward.vault.objects import open_object
 from trainers import events
+from trainers.spec import ANSWERS_KEPT
 
 # By part, the word of the vault's context that the trainer seals it with, and what people call it.
 PARTS = {
     "held_out": ("held-out", "Held-out records"),
     "train_records": ("train-records", "Training records"),
 }
+# Where a run keeps the facts of its files with answers, in the order of their steps.
+ANSWERS = "answers"
 _FACTS = ("file", "records", "worst", "median", "best", "digest", "sealed_digest", "commitment")
+_ANSWER_FACTS = ("step", "file", "answers", "metric", "digest", "sealed_digest", "commitment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,14 @@ def facts_of(event: events.Event) -> dict[str, Any]:
 def sealed_output(fine_tune: FineTune, part: str) -> SealedObject | None:
     """The file as an object of the vault, not saved; None where the trainer left none."""
     facts = fine_tune.facts.get(part)
-    if facts is None or fine_tune.output_key is None:
-        return None
+    return None if facts is None or fine_tune.output_key is None else _sealed(fine_tune, PARTS[part][0], facts)
+
+
+def _sealed(fine_tune: FineTune, kind: str, facts: Mapping[str, Any]) -> SealedObject:
     return SealedObject(
         workspace=fine_tune.workspace,
         key=fine_tune.output_key,
-        kind=PARTS[part][0],
+        kind=kind,
         bound_to=output_context(fine_tune)["object"],
         path=str((run_folder(fine_tune) / facts["file"]).relative_to(settings.STEWARD_HOME)),
         plain_bytes=0,
@@ -75,7 +82,38 @@ def sealed_output(fine_tune: FineTune, part: str) -> SealedObject | None:
 def sealed_outputs(fine_tune: FineTune) -> list[SealedObject]:
     """All of them, to be kept with the run that succeeded."""
     found = [sealed_output(fine_tune, part) for part in PARTS]
-    return [sealed for sealed in found if sealed is not None]
+    answers = [_sealed_answers(fine_tune, facts) for facts in answers_of(fine_tune)]
+    return [*(sealed for sealed in found if sealed is not None), *answers]
+
+
+def _sealed_answers(fine_tune: FineTune, facts: Mapping[str, Any]) -> SealedObject:
+    return _sealed(fine_tune, f"answers-{facts['step']}", facts)
+
+
+def answers_of(fine_tune: FineTune) -> list[dict[str, Any]]:
+    """The facts of the run's files with answers, by step: `step`, `answers`, `metric`, `score` and where they lie."""
+    return list(fine_tune.facts.get(ANSWERS, []))
+
+
+def with_answers(fine_tune: FineTune, event: events.AnswersMeasured) -> list[dict[str, Any]]:
+    """The same with one more file; the facts go where the trainer lets the file go."""
+    score = event.score if math.isfinite(event.score) else None
+    told = {name: getattr(event, name) for name in _ANSWER_FACTS} | {"score": score}
+    others = [facts for facts in answers_of(fine_tune) if facts["step"] != event.step]
+    ordered = sorted([*others, told], key=lambda facts: facts["step"])
+    return ordered[:1] + ordered[1:][1 - ANSWERS_KEPT :]
+
+
+def answer_lines(fine_tune: FineTune, facts: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None]]:
+    """(record, answer, score) of each prompt in one of the files.
+
+    Raises:
+        VaultError, OSError: the file is not what the trainer wrote, or is gone.
+    """
+    with open_object(_sealed_answers(fine_tune, facts)) as file:
+        for line in file:
+            row = json.loads(line)
+            yield row["id"], row["answer"], row.get("score")
 
 
 def record_losses(fine_tune: FineTune, part: str) -> Iterator[RecordLoss]:

@@ -32,7 +32,7 @@ class Field:
     def part(self) -> str:
         """The part of the spec that it comes and goes with; empty for one that every method and way has."""
         part = self.path.partition(".")[0]
-        return "" if part in (self.path, "optimiser") else part
+        return "" if part in (self.path, "optimiser", "answers") else part
 
 
 FIELDS = (
@@ -67,6 +67,8 @@ FIELDS = (
     Field("evaluate_every", "Held-out loss every", "steps; empty: automatic", is_optional=True),
     Field("checkpoint_every", "Checkpoint every", "steps; empty: automatic", is_optional=True),
     Field("patience", "Patience", "evaluations without gain before it stops; empty: never", is_optional=True),
+    Field("answers.prompts", "Sample answers", "held-out prompts answered at each evaluation; 0: none"),
+    Field("answers.max_new_tokens", "Longest answer", "of the samples, tokens"),
     Field("precision", "Precision", "auto: bf16 where the machine has it", str, ("auto", "bf16", "fp32")),
     Field("packing", "Packing", "several records in one row", str, ("auto", "pack", "bucket")),
     Field("seed", "Seed", "same seed, same order"),

@@ -63,6 +63,7 @@ CALLS = [
     Call("GET", "fine-tunes/{fine_tune}/curves"),
     # No run of these rooms has losses of single records: the permission is asked first.
     Call("GET", "fine-tunes/{fine_tune}/record-losses/{part}", P.VIEW_REDACTED, 409),
+    Call("GET", "fine-tunes/{fine_tune}/answers", P.VIEW_REDACTED, 409),
     Call("GET", "fine-tunes/{fine_tune}/events", P.VIEW_LEDGER),
     Call("GET", "models"),
     Call("GET", "models/{model}"),

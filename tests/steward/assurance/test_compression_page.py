@@ -39,18 +39,18 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     asked: list[list[str]] = []
 
     def ask(
-        model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any, holder: Any
+        model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], holder: Any, heard: Any
     ) -> Any:
         asked.append([command, *arguments])
         if "blocks-99" in arguments[1]:
-            return RunFailed("r", "compress.shape", "99 of 2 blocks cannot go", "drop fewer blocks")
-        heard(row("tuned", 270_000_000, 0.7))
-        for way in arguments[1].split(","):
-            heard(row(way, 140_000_000, 0.6))
-        return CompressionFinished(
+            return [RunFailed("r", "compress.shape", "99 of 2 blocks cannot go", "drop fewer blocks")]
+        said = [row("tuned", 270_000_000, 0.7), *(row(way, 140_000_000, 0.6) for way in arguments[1].split(","))]
+        heard(said)
+        ended = CompressionFinished(
             run="r", ways=1, file="compression.json", digest=f"sha256:{'c' * 64}", kept="", kept_file="",
             sealed_digest="", commitment="", kept_bytes=0, seconds=1.0,
         )  # fmt: skip
+        return [*said, ended]
 
     monkeypatch.setattr(compressing, "ask_trainer", ask)
     return asked

@@ -46,26 +46,24 @@ def trainer(release: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     asked: list[list[str]] = []
     state = {"is_alike": True}
 
-    def ask(
-        model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], heard: Any, holder: Any
-    ) -> Any:
+    def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], holder: Any) -> Any:
         asked.append([command, *arguments])
         assert json.loads(spec.read_text())["data"]["validation"]["commitment"]
         if not state["is_alike"]:
-            heard(measured(agreement=0.5, offered=False))
-            return RunFailed("r", "export.parity", "the exported model agrees at 0.5", "ship the adapter")
+            failed = RunFailed("r", "export.parity", "the exported model agrees at 0.5", "ship the adapter")
+            return [measured(agreement=0.5, offered=False), failed]
         fine_tune = model_version.fine_tune
         context = ObjectContext(**{**output_context(fine_tune), "kind": "gguf-q8_0"})
         path = run_folder(fine_tune) / "model-q8_0.gguf.sealed"
         with path.open("wb") as sink, seal_writer(sink, open_key(model_version.adapter.key), context) as writer:
             writer.write(CONTENT)
-        heard(measured())
-        return ExportFinished(
+        finished = ExportFinished(
             run="r", file=path.name, digest=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}",
             sealed_digest=f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}",
             commitment=writer.commitment.hex(), bytes=path.stat().st_size, positions=400, agreement=0.99,
             divergence=0.001,
         )  # fmt: skip
+        return [measured(), finished]
 
     monkeypatch.setattr(exports, "ask_trainer", ask)
     state["asked"] = asked  # type: ignore[assignment]

@@ -79,6 +79,24 @@ def leave_train_losses(fine_tune: FineTune, losses: dict[str, tuple[float, float
     say(fine_tune, said)
 
 
+def leave_answers(fine_tune: FineTune, step: int, answers: dict[str, str], score: float = 0.5) -> None:
+    """An evaluation after `step` and what was answered by record, as `trainers.loop` and `trainers.answers` tell it."""
+    lines = [
+        {"id": record, "prompt": "as it read it", "reference": "as it read it", "answer": text, "score": score}
+        for record, text in answers.items()
+    ]
+    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    file = f"answers-{step:08d}.sealed"
+    written = seal(fine_tune, file, f"answers-{step}", content)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    say(fine_tune, events.EvalLoss(str(fine_tune.pk), step, 2.0 / (step + 1), best=bool(step)))
+    said = events.AnswersMeasured(
+        str(fine_tune.pk), step, file, len(lines), "label_match", score, digest, written.sealed_digest,
+        written.commitment,
+    )  # fmt: skip
+    say(fine_tune, said)
+
+
 def finish(house: Any, fine_tune: FineTune) -> FineTune:
     """Ends a run well, with an adapter of nothing."""
     content = fine_tune.pk.bytes

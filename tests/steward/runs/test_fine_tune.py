@@ -21,11 +21,13 @@ from steward.audit.models import OutboxEntry
 from steward.runs import actions, asking, following, processes
 from steward.runs.chat import stop_serving, stream_answer
 from steward.runs.models import FineTune, RunState
+from steward.runs.output_actions import show_sample_answers
 from steward.runs.processes import is_alive
 from steward.runs.specs import run_folder
 from steward.vault.models import KeyLevel, SealedObject
 from steward.vault.objects import object_path
 from tests.steward.house import House, visits
+from trainers.spec import ANSWERS_KEPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 NAME = "Quackenbush"
@@ -76,6 +78,11 @@ def test_a_fine_tune_yields_a_model_its_evaluation_and_gates(
     model_version = done.model_version
     assert done.measurements.filter(split="train").count() == done.steps
     assert done.best_loss == min(done.measurements.filter(split="validation").values_list("loss", flat=True))
+    said = show_sample_answers(actor=house.analyst, fine_tune=done)
+    looks = list(done.measurements.filter(split="validation", score__isnull=False).values_list("step", flat=True))
+    assert [step.step for step in said.steps] == [looks[0], *looks[1:][1 - ANSWERS_KEPT :]]
+    assert [len(asked.answers) for asked in said.asked] == [len(said.steps)] * 4
+    assert all("Dressing changed" in asked.reference for asked in said.asked)
     shards = SealedObject.objects.filter(key=done.run_key)
     assert len(shards) == 2
     assert not any(object_path(shard).exists() for shard in shards)

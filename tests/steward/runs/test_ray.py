@@ -23,9 +23,11 @@ from steward.audit.models import OutboxEntry
 from steward.runs import actions, following
 from steward.runs.launchers import LaunchError, ray_jobs
 from steward.runs.models import FineTune, RunState
+from steward.runs.output_actions import show_sample_answers
 from steward.runs.specs import run_folder
 from steward.vault.keys import open_key
 from tests.steward.house import House, visits
+from trainers.spec import ANSWERS_KEPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 SMALL = {"lora": {"rank": 4, "alpha": 8}, "precision": "fp32", "batch_tokens": 400, "max_length": 512}
@@ -151,7 +153,7 @@ def files_holding(folder: Path, needle: bytes) -> list[str]:
 
 
 def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the_cluster(
-    cluster: Cluster, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
+    house: House, cluster: Cluster, fine_tune: FineTune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
@@ -185,6 +187,9 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
     left = {path.name for path in run_folder(done).iterdir()}
     assert {"adapter.sealed", "held_out.sealed", "train_records.sealed"} <= left
     assert done.model_version.adapter_digest
+    said = show_sample_answers(actor=house.analyst, fine_tune=done)
+    assert len(said.steps) == min(ANSWERS_KEPT, done.measurements.filter(split="validation").count())
+    assert [len(asked.answers) for asked in said.asked] == [len(said.steps)] * 4
     recorded = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
     assert [each["facts"]["device"] for each in recorded if each["action"] == "fine_tune.dispatched"] == ["ray"]
     assert trainers() == []

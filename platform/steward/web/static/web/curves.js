@@ -45,6 +45,7 @@
     memory_bytes: { title: "Memory, GiB", name: "GiB", scale: 2 ** -30, tone: 2 },
     temperature_celsius: { title: "Temperature, °C", name: "°C", tone: 3 },
     power_watts: { title: "Power, W", name: "watts", tone: 3 },
+    score: { title: "Score of the sample answers", name: "score", tone: 3, split: "validation" },
   };
   const smoothing = document.getElementById("smoothing");
   const table = document.getElementById("curves-table");
@@ -69,7 +70,7 @@
     });
     const more = document.getElementById("more-curves");
     const figures = [...more.querySelectorAll("[data-quantity]")];
-    const pointsOf = (figure) => curve("train", figure.dataset.quantity);
+    const pointsOf = ({ dataset: { quantity } }) => curve(QUANTITIES[quantity].split ?? "train", quantity);
     // All are laid out before the first is drawn: a hidden chart has no width, and one alone has too much.
     for (const figure of figures) figure.hidden = !pointsOf(figure).length;
     const shown = figures.filter((figure) => !figure.hidden);
@@ -87,7 +88,7 @@
   function fillTable() {
     if (!table.closest("details").open) return;
     const columns = [["Training loss", curve("train", "loss"), 1], ["Held-out loss", curve("validation", "loss"), 1]];
-    for (const [quantity, { title, scale = 1 }] of Object.entries(QUANTITIES)) columns.push([title, curve("train", quantity), scale]);
+    for (const [quantity, { title, scale = 1, split = "train" }] of Object.entries(QUANTITIES)) columns.push([title, curve(split, quantity), scale]);
     const filled = columns.filter(([, points]) => points.length).map(([title, points, scale]) => [title, new Map(points), scale]);
     const train = curve("train", "loss").map(([step]) => step);
     const stride = Math.max(1, Math.ceil(train.length / TABLE_ROWS));
