@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.steward.house import House, visits
-from tests.steward.runs.paper import dispatched, finish, leave_answers
+from tests.steward.runs.paper import base_model, dispatched, finish, leave_answers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LONG = "The dressing was changed and the wound cleaned; it shows no sign of an infection. " * 4
@@ -15,14 +15,9 @@ LONG = "The dressing was changed and the wound cleaned; it shows no sign of an i
 
 @pytest.fixture
 def running(house: House) -> Any:
-    from steward.catalog.models import BaseModel
     from steward.datasets.models import RedactedRecord
 
-    base = BaseModel.objects.create(
-        name="Tiny-1M", path="/nowhere", digest=f"sha256:{'b' * 64}", licence="Apache-2.0", source="made for tests",
-        parameters=1_000_000, context_length=2048, disk_bytes=4_000_000,
-    )  # fmt: skip
-    fine_tune = dispatched(house, house.approved(visits(60)), base)
+    fine_tune = dispatched(house, house.approved(visits(60)), base_model())
     held_out = RedactedRecord.objects.filter(
         run=fine_tune.dataset_version.redaction, record__subject__split="validation"
     )

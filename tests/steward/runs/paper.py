@@ -11,6 +11,7 @@ from compliance.vault import ObjectContext
 from steward.assurance import actions as assurance
 from steward.assurance.judging import Judgement
 from steward.assurance.models import Evaluation
+from steward.catalog.models import BaseModel
 from steward.runs import actions as runs
 from steward.runs import following
 from steward.runs.models import FineTune
@@ -20,6 +21,14 @@ from steward.vault.models import KeyLevel
 from steward.vault.objects import ObjectWriter
 from trainers import events
 from trainers.sealed import Written, write_sealed
+
+
+def base_model() -> BaseModel:
+    """A base model nobody will load."""
+    return BaseModel.objects.create(
+        name="Tiny-1M", path="/nowhere", digest=f"sha256:{'b' * 64}", licence="Apache-2.0", source="made for tests",
+        parameters=1_000_000, context_length=2048, disk_bytes=4_000_000,
+    )  # fmt: skip
 
 
 def dispatched(house: Any, version: Any, base: Any, name: str = "try", **changes: Any) -> FineTune:

@@ -25,12 +25,9 @@ def browser_of(db: None) -> Callable[[Actor], Client]:
 @pytest.fixture
 def base_model(db: None) -> Any:
     """A base model nobody will load."""
-    from steward.catalog.models import BaseModel
+    from tests.steward.runs import paper
 
-    return BaseModel.objects.create(
-        name="Tiny-1M", path="/nowhere", digest=f"sha256:{'b' * 64}", licence="Apache-2.0", source="made for tests",
-        parameters=1_000_000, context_length=2048, disk_bytes=4_000_000,
-    )  # fmt: skip
+    return paper.base_model()
 
 
 @pytest.fixture
