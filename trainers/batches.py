@@ -12,37 +12,48 @@ Example:
 from __future__ import annotations
 
 import random
+from array import array
+from collections.abc import Mapping, Sequence
 
 #: Of all records, or of those of a batch by their index.
-Lengths = list[int] | dict[int, int]
+Lengths = Sequence[int] | Mapping[int, int]
 
 
 class Schedule:
-    """All steps of a run: each epoch is shuffled anew, then filled into steps of at most ``batch_tokens``."""
+    """All steps of a run: each epoch is shuffled anew, then filled into steps of at most ``batch_tokens``.
 
-    def __init__(self, lengths: list[int], batch_tokens: int, epochs: int, max_steps: int | None, seed: int) -> None:
+    Of one epoch it holds the order and where each step begins: a few bytes a record.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], batch_tokens: int, epochs: int, max_steps: int | None, seed: int
+    ) -> None:
         self._lengths = lengths
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._first_steps = [0]
-        self._cached: tuple[int, list[list[int]]] = (-1, [])
+        self._order, self._starts = array("i"), array("i", [0])
+        self._epoch_held = -1
         for epoch in range(epochs):
             if max_steps is not None and self._first_steps[-1] >= max_steps:
                 break
-            self._first_steps.append(self._first_steps[-1] + len(self._epoch(epoch)))
+            self._lay_out(epoch)
+            self._first_steps.append(self._first_steps[-1] + len(self._starts) - 1)
         self.steps = self._first_steps[-1] if max_steps is None else min(self._first_steps[-1], max_steps)
 
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        if self._cached[0] != epoch:
-            order = list(range(len(self._lengths)))
+    def _lay_out(self, epoch: int) -> None:
+        if self._epoch_held != epoch:
+            order = array("i", range(len(self._lengths)))
             random.Random(f"{self._seed}:{epoch}").shuffle(order)  # noqa: S311 - an order, not a secret
-            self._cached = (epoch, fill(order, self._lengths, self._batch_tokens))
-        return self._cached[1]
+            self._order, self._starts = order, fill(order, self._lengths, self._batch_tokens)
+            self._epoch_held = epoch
 
     def batch(self, step: int) -> list[int]:
         """Indices of the records of a step, ``0 <= step < steps``."""
         epoch = next(index for index, first in enumerate(self._first_steps[1:]) if step < first)
-        return self._epoch(epoch)[step - self._first_steps[epoch]]
+        self._lay_out(epoch)
+        place = step - self._first_steps[epoch]
+        return self._order[self._starts[place] : self._starts[place + 1]].tolist()
 
     def epoch_at(self, step: int) -> float:
         """Epochs done after ``step`` steps."""
@@ -52,17 +63,20 @@ class Schedule:
         return float(len(self._first_steps) - 1)
 
 
-def fill(order: list[int], lengths: list[int], budget: int) -> list[list[int]]:
-    """Consecutive groups of at most ``budget`` tokens; a longer record is a group of its own."""
-    groups: list[list[int]] = []
+def fill(order: Sequence[int], lengths: Lengths, budget: int) -> array[int]:
+    """Where consecutive groups of at most ``budget`` tokens begin, and the end.
+
+    A longer record is a group of its own.
+    """
+    starts = array("i", [0])
     used = 0
-    for index in order:
-        if not groups or used + lengths[index] > budget:
-            groups.append([])
+    for place, index in enumerate(order):
+        if place > starts[-1] and used + lengths[index] > budget:
+            starts.append(place)
             used = 0
-        groups[-1].append(index)
         used += lengths[index]
-    return groups
+    starts.append(len(order))
+    return starts
 
 
 def pack(batch: list[int], lengths: Lengths, micro_tokens: int) -> list[list[int]]:

@@ -3,7 +3,8 @@
 Guarantees: the tokens of a prompt are those that generation sees for it, because text is cut where turns of the
 assistant begin before it is tokenised; every record that was cut or left out is counted; a chat template runs in
 transformers' immutable Jinja sandbox, and its error messages (which may quote a record) are dropped.
-Does not: stream to disk; all tokens of a split are held as 32-bit numbers, 5 bytes a token with their marks.
+Memory hardly grows with the data: tokens beyond the first millions are sealed on a disk (``trainers.number_store``),
+and some 40 bytes a record stay. Does not: keep that promise for judged answers, which wait for their neighbours.
 
 Example:
     >>> split = encode(read_records(...), tokenizer, max_length=1024, too_long="truncate")
@@ -19,6 +20,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import TrainerError
+from trainers.number_store import NumberStore
 from trainers.shards import Message, Record
 
 if TYPE_CHECKING:
@@ -34,6 +36,32 @@ PLAIN_TEMPLATE = (
 )
 
 
+#: Marks a token as learnt; no vocabulary reaches this far.
+_LEARNT = 1 << 30
+
+
+class Texts:
+    """Many short texts in one piece of memory."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._starts = array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return self._bytes[self._starts[index] : self._starts[index + 1]].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+    def append(self, text: str) -> None:
+        """Adds one at the end."""
+        self._bytes += text.encode()
+        self._starts.append(len(self._bytes))
+
+
 @dataclass
 class Split:
     """Tokens of all records one after the other; record ``i`` is ``starts[i]:starts[i + 1]``.
@@ -45,9 +73,8 @@ class Split:
     says which are good ones, and ``rejected`` holds another record's answer to the same prompt.
     """
 
-    ids: list[str] = field(default_factory=list)
-    tokens: array[int] = field(default_factory=lambda: array("i"))
-    marks: array[int] = field(default_factory=lambda: array("b"))
+    ids: Texts = field(default_factory=Texts)
+    numbers: NumberStore = field(default_factory=NumberStore)
     starts: array[int] = field(default_factory=lambda: array("q", [0]))
     supervised: int = 0
     truncated: int = 0
@@ -57,16 +84,16 @@ class Split:
     rejected: Split | None = None
     reference: Tensor | None = None
     labels: array[int] | None = None
-    tags: array[int] | None = None
+    tags: NumberStore | None = None
     are_good: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def lengths(self) -> list[int]:
+    def lengths(self) -> array[int]:
         """Tokens of each record, of both answers where it is a pair."""
-        return [self.length_of(index) for index in range(len(self.ids))]
+        return array("i", (self.length_of(index) for index in range(len(self.ids))))
 
     def length_of(self, index: int) -> int:
         """Tokens of a record, of both answers where it is a pair."""
@@ -87,27 +114,38 @@ class Split:
 
     def sequences_of(self, index: int) -> list[tuple[array[int], array[int]]]:
         """Tokens and marks of a record; of a pair first the chosen, then the rejected answer."""
-        own = (self.tokens_of(index), self.marks_of(index))
-        if self.rejected is None:
-            return [own]
+        sides = [self] if self.rejected is None else [self, self.rejected]
         before = (array("i", self.prefix), array("b", bytes(len(self.prefix))))
-        other = (before[0] + self.rejected.tokens_of(index), before[1] + self.rejected.marks_of(index))
-        return [own, other]
+        return [(before[0] + side.own_tokens_of(index), before[1] + side._own_marks_of(index)) for side in sides]
 
     def tokens_of(self, index: int) -> array[int]:
         """Token ids of a record."""
-        return array("i", self.prefix) + self.tokens[self.starts[index] : self.starts[index + 1]]
+        return array("i", self.prefix) + self.own_tokens_of(index)
 
     def marks_of(self, index: int) -> array[int]:
         """1 for each token of a record that is learnt, else 0."""
-        return array("b", bytes(len(self.prefix))) + self.marks[self.starts[index] : self.starts[index + 1]]
+        return array("b", bytes(len(self.prefix))) + self._own_marks_of(index)
+
+    def own_tokens_of(self, index: int) -> array[int]:
+        """Token ids of a record without those of a soft prompt, which stand for no text."""
+        return array("i", (number & ~_LEARNT for number in self._numbers_of(index)))
+
+    def _own_marks_of(self, index: int) -> array[int]:
+        return array("b", (number >= _LEARNT for number in self._numbers_of(index)))
+
+    def _numbers_of(self, index: int) -> array[int]:
+        return self.numbers.between(self.starts[index], self.starts[index + 1])
+
+    def tags_at(self, index: int) -> array[int]:
+        """The number of each token's tag, of a text with spans."""
+        assert self.tags is not None
+        return self.tags.between(self.starts[index], self.starts[index + 1])
 
     def add(self, record_id: str, tokens: list[int], marks: list[int]) -> None:
         """Appends a record."""
         self.ids.append(record_id)
-        self.tokens.extend(tokens)
-        self.marks.extend(marks)
-        self.starts.append(len(self.tokens))
+        self.numbers.extend(token | _LEARNT if mark else token for token, mark in zip(tokens, marks, strict=True))
+        self.starts.append(len(self.numbers))
         self.supervised += sum(marks)
 
 

@@ -80,7 +80,8 @@ class Exam:
             if split.labels is not None:
                 asked, right = [], [int(split.labels[index])]
             elif split.tags is not None:
-                right = [int(split.tags[split.starts[index] + place]) for place in asked]
+                tags = split.tags_at(index)
+                right = [tags[place] for place in asked]
             else:
                 right = [tokens[place] for place in asked]
             rows.append(tokens)

@@ -80,9 +80,7 @@ def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
         ends = torch.tensor(lengths).cumsum(0) - 1
         parts = (tokens, ends, torch.tensor([split.labels[index] for index in indices]), torch.arange(len(lengths)))
     if split.tags is not None:
-        tags = torch.cat(
-            [torch.tensor(split.tags[split.starts[index] : split.starts[index + 1]]) for index in indices]
-        ).to(torch.int64)
+        tags = torch.cat([torch.tensor(split.tags_at(index), dtype=torch.int64) for index in indices])
         parts = (tokens, marked, tags[marked], owners[marked])
     tokens, rows, targets, owners = (each.to(device) for each in parts)
     reference = None if split.reference is None else split.reference[:, indices].reshape(-1).to(device)

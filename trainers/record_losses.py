@@ -11,20 +11,22 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainers.archive import digest_of
+from compliance.vault import ObjectContext
 from trainers.encoding import Split
 from trainers.events import RecordsMeasured, TrainRecordsMeasured
 from trainers.forward import micro_batch
 from trainers.loop import Loop
 from trainers.process import Stop
-from trainers.sealed import write_sealed
+from trainers.sealed import Written, write_sealed
 from trainers.shards import context_of
 
 RECORDS_FILE = "held_out.sealed"
@@ -42,14 +44,14 @@ def measure_records(loop: Loop, tokenizer: Any, out: Path, key: bytes, stop: Sto
     split, method = loop.parts.held_out, loop.parts.method
     losses = _losses(loop, stop)
     order = sorted(range(len(split)), key=lambda index: (-losses[index], index))
-    lines = []
-    for rank, index in enumerate(order):
+
+    def line_of(rank: int, index: int) -> dict[str, Any]:
         line = {"id": split.ids[index], "loss": losses[index], "units": method.units(split, index)}
-        if rank < SAMPLES or rank >= len(order) - SAMPLES:
-            line["text"] = _text(split, index, tokenizer)
-        lines.append(json.dumps(line, ensure_ascii=False))
-    content = ("\n".join(lines) + "\n").encode()
-    written = write_sealed(out / RECORDS_FILE, content, key, context_of(loop.spec.output.context, "held-out"))
+        is_shown = rank < SAMPLES or rank >= len(order) - SAMPLES
+        return line | ({"text": _text(split, index, tokenizer)} if is_shown else {})
+
+    lines = (line_of(*each) for each in enumerate(order))
+    digest, written = _seal_lines(out / RECORDS_FILE, lines, key, context_of(loop.spec.output.context, "held-out"))
     return RecordsMeasured(
         run=loop.spec.run,
         file=RECORDS_FILE,
@@ -57,7 +59,7 @@ def measure_records(loop: Loop, tokenizer: Any, out: Path, key: bytes, stop: Sto
         worst=losses[order[0]],
         median=losses[order[len(order) // 2]],
         best=losses[order[-1]],
-        digest=digest_of(content),
+        digest=digest,
         sealed_digest=written.sealed_digest,
         commitment=written.commitment,
     )
@@ -72,36 +74,48 @@ def tell_met(loop: Loop, tokenizer: Any, out: Path, key: bytes) -> TrainRecordsM
         TrainerError: ``output.unusable``.
     """
     split, method = loop.parts.train, loop.parts.method
-    first, last = loop.met.tolist()
-    order = sorted(
-        (index for index in range(len(split)) if not math.isnan(last[index])), key=lambda index: (-last[index], index)
-    )
-    lines = []
-    for rank, index in enumerate(order):
-        line = {"id": split.ids[index], "first": first[index], "last": last[index], "units": method.units(split, index)}
-        if rank < SAMPLES:
-            line["text"] = _text(split, index, tokenizer)
-        lines.append(json.dumps(line, ensure_ascii=False))
+    first, last = loop.met
+    known = torch.nonzero(~torch.isnan(last))[:, 0]
+    order = known[torch.sort(last[known], descending=True, stable=True).indices]
+
+    def line_of(rank: int, index: int) -> dict[str, Any]:
+        line = {"id": split.ids[index], "first": float(first[index]), "last": float(last[index])}
+        line["units"] = method.units(split, index)
+        return line | ({"text": _text(split, index, tokenizer)} if rank < SAMPLES else {})
+
+    lines = (line_of(rank, int(index)) for rank, index in enumerate(order))
+    digest, written = _seal_lines(out / MET_FILE, lines, key, context_of(loop.spec.output.context, "train-records"))
     # A state of the first version, taken up at its end, met none.
-    losses = [last[index] for index in order] or [math.nan]
-    content = "".join(f"{line}\n" for line in lines).encode()
-    written = write_sealed(out / MET_FILE, content, key, context_of(loop.spec.output.context, "train-records"))
+    losses = last[order] if len(order) else torch.tensor([math.nan])
     return TrainRecordsMeasured(
         run=loop.spec.run,
         file=MET_FILE,
         records=len(order),
-        worst=losses[0],
-        median=losses[len(losses) // 2],
-        best=losses[-1],
-        digest=digest_of(content),
+        worst=float(losses[0]),
+        median=float(losses[len(losses) // 2]),
+        best=float(losses[-1]),
+        digest=digest,
         sealed_digest=written.sealed_digest,
         commitment=written.commitment,
     )
 
 
+def _seal_lines(path: Path, lines: Iterable[dict[str, Any]], key: bytes, context: ObjectContext) -> tuple[str, Written]:
+    """Seals objects, a line each, as they come; the digest is of the plaintext."""
+    digest = hashlib.sha256()
+
+    def pieces() -> Iterator[bytes]:
+        for line in lines:
+            piece = json.dumps(line, ensure_ascii=False).encode() + b"\n"
+            digest.update(piece)
+            yield piece
+
+    written = write_sealed(path, pieces(), key, context)
+    return f"sha256:{digest.hexdigest()}", written
+
+
 def _text(split: Split, index: int, tokenizer: Any) -> str:
-    """A record as the model reads it, without the ids of a soft prompt, which stand for no text."""
-    text: str = tokenizer.decode(split.tokens[split.starts[index] : split.starts[index + 1]].tolist())
+    text: str = tokenizer.decode(split.own_tokens_of(index).tolist())
     return text
 
 

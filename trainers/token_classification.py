@@ -14,7 +14,6 @@ Example:
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from trainers.encoding import Split, not_empty
 from trainers.errors import TrainerError
 from trainers.events import Event, SpansMeasured
 from trainers.forward import Forward, MicroBatch, tokens_batch
+from trainers.number_store import NumberStore
 from trainers.shards import Record
 from trainers.spans import NO_TAG, chunks, spans_in, tag_tokens, written
 
@@ -138,7 +138,7 @@ def encode_tagged(
         TrainerError: ``data.label``, when a span's type is none of those that the tags were made of;
             ``data.nothing_left``.
     """
-    split = Split(tags=array("h"))
+    split = Split(tags=NumberStore())
     assert split.tags is not None
     known = {tag[2:] for tag in tags[1:]}
     strange = count = 0

@@ -97,7 +97,7 @@ def test_long_records_are_refused_or_cut_in_the_middle_and_counted(tokenizer):
     cut = encode([long, short], tokenizer, 100, "truncate")
     assert (len(cut), cut.refused, cut.truncated) == (2, 0, 1)
     assert cut.lengths[0] == 100
-    assert cut.truncated_tokens == len(encode([long], tokenizer, 1000, "refuse").tokens) - 100
+    assert cut.truncated_tokens == len(encode([long], tokenizer, 1000, "refuse").tokens_of(0)) - 100
     text = tokenizer.decode(cut.tokens_of(0))
     assert "begin" in text
     assert "end<|end|>\n<|start|>assistant\nyes<|end|>" in text

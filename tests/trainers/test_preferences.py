@@ -162,7 +162,7 @@ def test_a_pair_is_one_prompt_with_two_answers_and_refused_as_one(bench):
         "new<|end|>\n",
         "worse<|end|>\n",
     ]
-    assert split.lengths == [sum(batch.lengths)]
+    assert list(split.lengths) == [sum(batch.lengths)]
     assert split.supervised_count == len(batch.targets)
     cut = encode_pairs([long], tokenizer, 120, "truncate")
     assert (cut.truncated, [len(tokens) for tokens, _ in cut.sequences_of(0)][1]) == (1, 120)
