@@ -6,8 +6,8 @@ Forms: ``merged``, a folder of safetensors with tokenizer and template (a determ
 
 Guarantees: what is compared is read back out of the sealed file by a process of its own, with transformers or llama.cpp
 itself, not what was meant to be written; the file gets its name only once the comparison is within the form's limits
-(``trainers.parity.LIMITS``); one that is not is removed and the command fails; the figures are said either way. Sealed
-is all that is left, unless ``is_plain`` asks for the file in clear beside it, which comes after the proof.
+(``trainers.parity.limits_of``); one that is not is removed and the command fails; the figures are said either way.
+Sealed is all that is left, unless ``is_plain`` asks for the file in clear beside it, which comes after the proof.
 ``merged`` keeps the base's precision where the comparison allows that: bf16 rounds away what the adapter adds where
 that is small. Otherwise it is written in fp16, whose steps are eight times finer, or at last in fp32.
 
@@ -44,7 +44,7 @@ from trainers.keys import Keys
 from trainers.memory_file import MemoryFile
 from trainers.merging import form_merged, merged, weights_of
 from trainers.model_tar import tar_of
-from trainers.parity import LIMITS, Answers, Parity, answers, compare
+from trainers.parity import Answers, Limits, Parity, answers, compare, limits_of
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
 from trainers.shards import Record, context_of, read_records
@@ -81,6 +81,11 @@ class _Job:
     bench: Bench
     format: str
     stop: Stop
+
+    @property
+    def limits(self) -> Limits:
+        """What the export has to reach."""
+        return limits_of(self.format, self.spec.quantise.form if self.spec.quantise else "")
 
 
 def export(
@@ -119,14 +124,14 @@ def export(
         try:
             sealed = Sealed(path, keys.output_key, context, commitment)
             parity = _prove(job, precision, sealed, exam, expected, records, question, speak)
-            is_kept = parity.is_within(LIMITS[format_name])
+            is_kept = parity.is_within(job.limits)
         finally:
             if not is_kept:
                 path.unlink(missing_ok=True)
         if is_kept:
             break
     else:
-        raise _refusal(parity, format_name)
+        raise _refusal(parity, job.limits)
     with path.open("rb") as file:
         sealed_digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     size = path.stat().st_size
@@ -200,7 +205,7 @@ def _prove(
         raise TrainerError(
             "export.parity", "the file carries another tokenizer or chat template", "ship the adapter instead"
         )
-    parity, limits = compare(expected, found.answers), LIMITS[job.format]
+    parity, limits = compare(expected, found.answers), job.limits
     if question.metric:
         scores = [_score(job, answered.texts, records, question) for answered in (expected, found.answers)]
         parity = replace(parity, scored=len(exam.prompts), trained_score=scores[0], exported_score=scores[1])
@@ -228,8 +233,7 @@ def _prove(
     return parity
 
 
-def _refusal(parity: Parity, format_name: str) -> TrainerError:
-    limits = LIMITS[format_name]
+def _refusal(parity: Parity, limits: Limits) -> TrainerError:
     scored = ""
     if parity.scored:
         scored = (

@@ -4,7 +4,7 @@ Guarantees: both are asked at the same places of the same held-out answers, give
 asked for its labels. Does not: say which of them is better.
 
 Example:
-    >>> compare(answers(trained, exam, "cpu", stop), found).is_within(LIMITS["merged"])
+    >>> compare(answers(trained, exam, "cpu", stop), found).is_within(limits_of("merged", ""))
     True
 """
 
@@ -51,6 +51,15 @@ LIMITS = {
     "gguf-q5_k_m": Limits(0.93, 0.08, 0.12, 0.10),
     "gguf-q4_k_m": Limits(0.90, 0.15, 0.20, 0.13),
 }
+#: Plain forms of a run on an int8 base. bitsandbytes rounds the inputs of each product to 8 bits too, which no export
+#: does; the same weights answer alike at 93 of 100 places then, 0.029 nats apart, at the same loss (bundled model).
+_ROUNDED_INPUTS = Limits(0.90, 0.05, 0.05, 0.05)
+
+
+def limits_of(form: str, quantised: str) -> Limits:
+    """What an export of a form has to reach; ``quantised`` is how the base was held while it was trained, or ''."""
+    limits = LIMITS[form]
+    return _ROUNDED_INPUTS if quantised == "int8" and limits is _FAITHFUL else limits
 
 
 #: Tokens nearer than this, in nats, are as likely: it is the distance between neighbouring bf16 numbers from 16 to 32,

@@ -122,6 +122,10 @@ def _seal(folder: Path, name: str, lines: list[Line], key: bytes) -> dict[str, A
     return {"path": str(path), "context": context.to_json(), "commitment": writer.commitment.hex()}
 
 
+class Failed(Exception):
+    """A command did not succeed."""
+
+
 @dataclass
 class Trial:
     """One case laid out in a folder."""
@@ -133,7 +137,7 @@ class Trial:
         """All that a command says; it has to succeed."""
         told = list(self._run(command, out, *more))
         if isinstance(told[-1], events.RunFailed):
-            raise SystemExit(f"{command}: {told[-1].code}: {told[-1].message}")
+            raise Failed(f"{command}: {told[-1].code}: {told[-1].message}")
         return told
 
     def killed_behind(self, step: int, out: str) -> None:
@@ -226,7 +230,12 @@ def main(data: Path, wanted: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = str(prepare_bundled(Path(os.environ.get("STEWARD_BENCH_CACHE", scratch))).path)
         for name in wanted or CASES:
-            found = measure(name, data, model)
+            try:
+                found = measure(name, data, model)
+            except Failed as why:
+                print(f"{name:26} FAILED {why}", flush=True)
+                is_good = False
+                continue
             first, best = found["losses"][0], min(found["losses"])
             is_good = is_good and best < first and found["is_same"]
             parity = "none"

@@ -112,11 +112,54 @@ def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monke
     def leaky(q, k, v, lengths):
         return attend(q, k, v, [sum(lengths)])
 
-    monkeypatch.setattr(llama_layer, "attend", leaky)
-    monkeypatch.setattr(packed_attention, "attend", leaky)
+    def leaky_backward(grad, q, k, v, saved, lengths):
+        return attend_backward(grad, q, k, v, saved, [sum(lengths)])
+
+    for place in (llama_layer, packed_attention):
+        monkeypatch.setattr(place, "attend", leaky)
+        monkeypatch.setattr(place, "attend_backward", leaky_backward)
     taken = ways.choose_forward(laid(tiny_model), "auto")
     assert isinstance(taken, ways.BucketForward)
     assert "differ by" in taken.reason
+
+
+def test_a_way_whose_gradient_points_elsewhere_is_not_taken(tiny_model, monkeypatch):
+    from trainers import llama_layer, packed_attention
+
+    def turned(grad, *rest):
+        return tuple(each.flip(0) for each in attend_backward(grad, *rest))
+
+    monkeypatch.setattr(llama_layer, "attend_backward", turned)
+    monkeypatch.setattr(packed_attention, "attend_backward", turned)
+    taken = ways.choose_forward(laid(tiny_model), "auto")
+    assert isinstance(taken, ways.BucketForward)
+    assert "gradients by" in taken.reason
+
+
+def _varlen_by_masks(q, k, v, starts, other_starts, longest, other_longest, *, scale, window_size, enable_gqa):
+    """What torch's flash kernel gives for sequences of many lengths, by its plain attention; (T, H, d)."""
+    assert starts.dtype == torch.int32
+    assert (longest, window_size[1]) == (int(starts.diff().max()), 0)
+    total = q.shape[0]
+    owner = torch.bucketize(torch.arange(total), starts[1:], right=True)
+    ago = torch.arange(total)[:, None] - torch.arange(total)
+    mask = (owner[:, None] == owner) & (ago >= 0) & ((ago <= window_size[0]) | (window_size[0] < 0))
+    parts = (each.transpose(0, 1)[None] for each in (q, k, v))
+    out = torch.nn.functional.scaled_dot_product_attention(*parts, mask, scale=scale, enable_gqa=enable_gqa)
+    return out[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("qwen3", {}), ("mistral", {"sliding_window": 4}), ("llama", {})])
+def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, changes, kit, tmp_path, monkeypatch):
+    from torch.nn.attention import varlen
+
+    monkeypatch.setattr(varlen, "varlen_attn", _varlen_by_masks)  # the kernel itself wants an accelerator
+    adapter = laid(kit.make_model(tmp_path, kind, **changes))
+    flash = ways.PackedForward(adapter, "", "flash")
+    losses, grads = losses_and_grads(flash, adapter)
+    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, ""), adapter)
+    torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 7, 2], [QUERY_BLOCK + 3, 4]])
