@@ -28,7 +28,10 @@ def main() -> None:
 
     from steward import embedded
     from steward.audit.actor import UserError
+    from steward.operations.presence import wait_while_it_starts
 
+    if embedded.needs_database(sys.argv):
+        wait_while_it_starts()
     with embedded.database_for_command(sys.argv):
         try:
             execute_from_command_line(sys.argv)

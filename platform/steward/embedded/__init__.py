@@ -17,7 +17,7 @@ Example:
 
 from steward.embedded.cluster import DATABASE, SUPERUSER, connect, django_settings, is_running, stop
 from steward.embedded.errors import EmbeddedDatabaseError
-from steward.embedded.holding import database_for_command, hold, revive
+from steward.embedded.holding import database_for_command, hold, needs_database, revive
 
 __all__ = [
     "DATABASE",
@@ -28,6 +28,7 @@ __all__ = [
     "django_settings",
     "hold",
     "is_running",
+    "needs_database",
     "revive",
     "stop",
 ]

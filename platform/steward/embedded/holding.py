@@ -21,6 +21,17 @@ _COMMANDS_WITHOUT_DATABASE = frozenset({"", "help", "version", "--version", "che
 _COMMANDS_THAT_HOLD_IT = frozenset({"up", "doctor"})
 
 
+def needs_database(arguments: Sequence[str]) -> bool:
+    """Whether a management command works on a database that it finds running.
+
+    Args:
+        arguments: the command line, `arguments[1]` being the command.
+    """
+    command = arguments[1] if len(arguments) > 1 else ""
+    asks_help = any(word in {"-h", "--help"} for word in arguments[1:])
+    return not asks_help and command not in _COMMANDS_WITHOUT_DATABASE | _COMMANDS_THAT_HOLD_IT
+
+
 def database_for_command(arguments: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """Return a context in which the database of a management command runs.
 
@@ -30,9 +41,7 @@ def database_for_command(arguments: Sequence[str]) -> contextlib.AbstractContext
     Raises:
         SystemExit: on entry, if the embedded server cannot start; the reason is printed.
     """
-    command = arguments[1] if len(arguments) > 1 else ""
-    asks_help = any(word in {"-h", "--help"} for word in arguments[1:])
-    if command in _COMMANDS_WITHOUT_DATABASE | _COMMANDS_THAT_HOLD_IT or asks_help:
+    if not needs_database(arguments):
         return contextlib.nullcontext()
     from django.conf import settings
 

@@ -23,7 +23,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from steward.operations.supervisor import CannotStart, read_note, refuse_taken_port
+from steward.operations.presence import read_note
+from steward.operations.supervisor import CannotStart, refuse_taken_port
 
 _GIB = 1 << 30
 # A fine-tune of the bundled model needs about this much for its cache, shards and checkpoints.

@@ -10,26 +10,12 @@ Example:
                 print(told)
 """
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.conf import settings
-
 from steward.operations.children import Child
+from steward.operations.presence import is_supervised
 from steward.operations.supervisor import background_children
-
-
-def is_supervised() -> bool:
-    """Whether a supervisor (`manage.py up`) runs in this home and thus a worker and a sealer do."""
-    try:
-        with open(settings.STEWARD_HOME / "supervisor.lock", "rb") as note:
-            fcntl.flock(note, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def watch(helpers: list[Child]) -> list[str]:

@@ -1,6 +1,7 @@
 """`manage.py up`: database, web server, worker and sealer under one supervisor.
 
-Guarantees: one supervisor a home; the schema is up to date before anything serves; a part that dies is started again;
+Guarantees: one supervisor a home; the schema is up to date before anything serves, and commands that are started beside
+it wait for that; a part that dies is started again;
 on Ctrl-C or SIGTERM the web server stops first and the sealer last, so that every event that committed is also sealed;
 the embedded database stops when its last user has gone. Does not: stop trainers. A running fine-tune goes on, and the
 next worker finds it.
@@ -32,6 +33,7 @@ from steward import embedded, keyring
 from steward.audit.database_roles import APP
 from steward.checks import refuse_unsafe_start
 from steward.operations.children import Child
+from steward.operations.presence import note_path, read_note
 from steward.runs.dispatch import pools
 
 LOOK_EVERY_SECONDS = 0.2
@@ -261,7 +263,7 @@ def _only_supervisor(base_url: str) -> Iterator[IO[str]]:
     Raises:
         CannotStart: another supervisor holds it.
     """
-    with open(settings.STEWARD_HOME / "supervisor.lock", "a+") as note:
+    with open(note_path(), "a+") as note:
         os.chmod(note.name, 0o600)
         if not _locked(note):
             running = read_note()
@@ -270,6 +272,7 @@ def _only_supervisor(base_url: str) -> Iterator[IO[str]]:
                 f"{running.get('address', 'address unknown')}). "
                 "Stop it first, or choose another home with STEWARD_HOME."
             )
+        note.truncate(0)  # of one that was killed; empty says that this one is starting
         try:
             yield note
         finally:
@@ -296,12 +299,3 @@ def _write_note(note: IO[str], base_url: str, children: list[Child]) -> None:
         note.truncate(0)
         note.write(written)
         note.flush()
-
-
-def read_note() -> dict[str, object]:
-    """Return what the running supervisor wrote about itself: `pid`, `address`, `children`. Empty if none runs."""
-    try:
-        found = json.loads((settings.STEWARD_HOME / "supervisor.lock").read_text() or "{}")
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
