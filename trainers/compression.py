@@ -8,8 +8,8 @@ loop and data (zeros of a pruned model stay zeros).
 Guarantees: every way starts from the same tuned model, adapter in its weights; calibration and healing read training
 records, figures come from held-out ones; size, speed, agreement, loss and metric are measured the same for the tuned
 model and for each way; the report holds figures only. ``--keep WAY`` seals that way's model as a folder that
-transformers loads. Does not: choose; and quantised weights are not kept, for which ``export`` has forms that others
-read.
+transformers loads (``int8`` where torchao is installed). Does not: choose; and ``int4`` is not kept, since a file of it
+would be no smaller than one of ``int8``: ``export`` has forms of four bits.
 
 Example:
     ``python -m trainers compress --spec spec.json --out run/ --ways int8,wanda-2:4,blocks-3+heal < keys.json``
@@ -105,8 +105,11 @@ def check_task(spec: Spec, task: Task) -> None:
     for way in task.ways:
         if not _WAY.fullmatch(way):
             raise TrainerError("compress.way", f"{way[:40]!r} is no way to compress", f"for example {DEFAULT_WAYS[-1]}")
-    if task.keep and (task.keep not in task.ways or task.keep in quantising.BITS):
-        raise TrainerError("compress.way", "only a pruned or dropped way of this list can be kept", "see --help")
+    if task.keep and task.keep not in task.ways:
+        raise TrainerError("compress.way", "only a way of the list can be kept", "name it in --ways too")
+    if task.keep == "int4":
+        hint = "keep int8, or export --format gguf-q4_k_m"
+        raise TrainerError("compress.way", "int4 cannot be kept: its file would be as large as int8's", hint)
     if spec.classification is not None or spec.way == "prompt":
         raise TrainerError("compress.way", "classifiers and soft prompts are not compressed here", "ship the adapter")
     if task.metric and task.metric not in metrics.METRICS:
@@ -366,6 +369,8 @@ def _keep(room: _Room, way: str, model: Any) -> Written:
     texts = model_texts(Path(room.spec.model.path))
     config = copy.deepcopy(model.config)
     config.architectures = [type(model).__name__]
+    if way in quantising.BITS:
+        config.quantization_config = quantising.loading_settings(model)
     texts["config.json"] = config.to_json_string(use_diff=False).encode()
     texts["chat_template.jinja"] = str(room.bench.tokenizer.chat_template).encode()
     text = room.bench.card.rpartition("---\n\n")[2]
@@ -375,12 +380,15 @@ def _keep(room: _Room, way: str, model: Any) -> Written:
     for name, each in sorted(model.named_parameters(remove_duplicate=False)):
         if seen.setdefault(each.data_ptr(), name) == name:
             weights[name] = each.data
+    about: dict[str, str] = {}
+    if way in quantising.BITS:
+        weights, about = quantising.flattened(weights)
     context = context_of(room.spec.output.context, kept_name(way).removesuffix(".sealed"))
     path = room.out / kept_name(way)
     try:
         with atomic_output(path) as sink, seal_writer(sink, room.keys.output_key, context) as writer:
             forms = {name: (each.shape, each.dtype) for name, each in weights.items()}
-            for chunk in tar_of(texts, forms, weights.__getitem__):
+            for chunk in tar_of(texts, forms, weights.__getitem__, about):
                 writer.write(chunk)
     except OSError as fault:
         raise TrainerError("output.unusable", f"{path}: {fault.strerror}", "free space, then again") from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -24,7 +25,10 @@ from trainers.tensor_file import header_of, pieces_of
 
 
 def tar_of(
-    texts: Mapping[str, bytes], forms: Mapping[str, tuple[torch.Size, torch.dtype]], value_of: Callable[[str], Tensor]
+    texts: Mapping[str, bytes],
+    forms: Mapping[str, tuple[torch.Size, torch.dtype]],
+    value_of: Callable[[str], Tensor],
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[bytes | memoryview]:
     """The archive in pieces.
 
@@ -32,11 +36,12 @@ def tar_of(
         texts: small files by name.
         forms: shape and precision of each weight, by name.
         value_of: the weight itself, asked for once, in the order of names.
+        about: more words for the head of the safetensors file.
     """
     for name in sorted(texts):
         yield _member(name, len(texts[name]))
         yield texts[name] + _padding(len(texts[name]))
-    beginning, size = header_of(forms, {"format": "pt"})
+    beginning, size = header_of(forms, {"format": "pt", **about})
     total = len(beginning) + size
     yield _member(MODEL_WEIGHTS, total)
     yield beginning

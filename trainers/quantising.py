@@ -2,8 +2,9 @@
 
 Guarantees: weights of the blocks only, the embedding and the head stay; eight bits with a scale a row, four bits with a
 scale for every 32 neighbours; a layer whose width does not divide by 32 stays as it is in four bits, and is counted.
-Does not: quantise activations, nor choose by calibration; K-quants of ``trainers.export`` are the form to ship, these
-show what a server that quantises on loading will answer.
+Eight bits go into a safetensors file without pickle, which transformers reads back number by number.
+Does not: quantise activations, nor choose by calibration. Four bits are not written: torchao lays each weight into a
+whole byte, so that a file would be no smaller than one of eight bits; K-quants of ``trainers.export`` are to ship.
 
 Example:
     >>> quantise(model, "int4")
@@ -15,10 +16,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.errors import TrainerError
 from trainers.pruning import blocks_of, linears_of
@@ -40,7 +42,7 @@ def quantise(model: Any, kind: str) -> int:
     """
     if not is_installed():
         raise TrainerError("compress.quantise", "torchao is not installed", "pip install 'steward[quantise]'")
-    with contextlib.redirect_stderr(io.StringIO()):  # It says which CUDA libraries it did not find.
+    with _quiet():
         from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
         from torchao.quantization.granularity import PerGroup
     config = (
@@ -54,6 +56,35 @@ def quantise(model: Any, kind: str) -> int:
         stayed += len(linears_of(block)) - len(fitting)
         quantize_(block, config, filter_fn=lambda each, _, fitting=fitting: each in fitting)
     return stayed
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """For imports of torchao, which says on stderr which CUDA libraries it did not find."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def flattened(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights as plain tensors, and the words of a safetensors file by which torchao puts them together again."""
+    with _quiet():
+        from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+    tensors, about = flatten_tensor_state_dict(dict(weights))
+    return {name: tensors[name] for name in sorted(tensors)}, about
+
+
+def loading_settings(model: Any) -> Any:
+    """What transformers wants in ``config.json`` to load the eight bits as they are: nothing is quantised anew."""
+    from transformers import TorchAoConfig
+
+    with _quiet():
+        from torchao.quantization import Int8WeightOnlyConfig
+    plain = [
+        name
+        for name, each in model.named_modules()
+        if isinstance(each, nn.Linear) and not type(each.weight.data).__module__.startswith("torchao")
+    ]
+    return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=plain)
 
 
 def packed_bytes(weight: nn.Parameter, kind: str) -> int:

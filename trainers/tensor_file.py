@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8"}
+NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}
 PIECE_BYTES = 8 << 20
 
 

@@ -157,6 +157,28 @@ def test_every_way_is_measured_and_reported_and_one_is_kept(trained, kit, tmp_pa
     assert torch.isfinite(kept(torch.arange(5, 60)[None]).logits).all()
 
 
+@pytest.mark.slow
+def test_kept_int8_is_read_back_by_transformers_bit_by_bit_without_a_pickle(trained, kit, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM
+
+    tokens, said_by, keep = torch.arange(5, 60)[None], [], compression._keep
+
+    def ask_and_keep(room, way, model):
+        said_by.append(model(tokens).logits)
+        return keep(room, way, model)
+
+    monkeypatch.setattr(compression, "_keep", ask_and_keep)
+    code, said = trained.command("compress", "--ways", "int8", "--keep", "int8")
+    assert code == 0, said[-1]
+    with tarfile.open(fileobj=io.BytesIO(trained.opened(said[-1].kept_file, "compressed-int8"))) as tar:
+        tar.extractall(tmp_path / "kept", filter="data")
+    assert {path.suffix for path in (tmp_path / "kept").iterdir()} <= {".json", ".jinja", ".md", ".safetensors"}
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "kept", dtype=torch.float32).eval()
+    layers = [each for block in pruning.blocks_of(kept) for each in pruning.linears_of(block).values()]
+    assert all(type(each.weight.data).__name__ == "Int8Tensor" for each in layers)
+    assert torch.equal(kept(tokens).logits, said_by[0])
+
+
 def test_zeros_of_a_pruned_model_survive_healing(trained, kit):
     code, said = trained.command("compress", "--ways", "wanda-50+heal", "--heal-steps", "3")
     assert code == 0, said[-1]
@@ -168,7 +190,7 @@ def test_zeros_of_a_pruned_model_survive_healing(trained, kit):
     [
         (["--ways", "int3"], "is no way"),
         (["--ways", "wanda-50", "--keep", "blocks-1"], "can be kept"),
-        (["--ways", "int8", "--keep", "int8"], "can be kept"),
+        (["--ways", "int4", "--keep", "int4"], "as large as int8's"),
         (["--metric", "taste"], "no such metric"),
     ],
 )

@@ -91,6 +91,7 @@ class ExportShape(serializers.ModelSerializer[Export]):
             "id",
             "release",
             "form",
+            "way",
             "state",
             "digest",
             "size_bytes",
@@ -104,6 +105,9 @@ class ExportShape(serializers.ModelSerializer[Export]):
 
 class NewExport(serializers.Serializer[Any]):
     form = serializers.ChoiceField(choices=ExportForm.choices)
+    way = serializers.CharField(
+        max_length=40, required=False, default="", help_text="Of `compressed`: one of the newest finished comparison."
+    )
 
 
 class ReleaseExports(Door):

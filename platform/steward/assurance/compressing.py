@@ -15,6 +15,7 @@ from steward.audit.actor import Actor, UserError
 from steward.datasets.models import Split
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs.asking import TrainerFailed, ask_trainer, shards_of
+from steward.runs.models import ModelVersion
 from steward.runs.shards import workflow_for
 from trainers import events
 
@@ -61,10 +62,7 @@ def _fail(compression: Compression, code: str, message: str) -> Compression:
 
 def _ask(compression: Compression) -> list[events.Event]:
     model_version = compression.model_version
-    workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
-    asked = ["--ways", ",".join(compression.ways), "--metric", compression.metric]
-    asked += ["--max-new-tokens", str(workflow.max_new_tokens), "--limit", str(SCORED_RECORDS)]
-    asked += ["--heal-steps", str(HEAL_STEPS)]
+    asked = arguments_for(model_version, compression.ways, compression.metric)
 
     def heard(said: Sequence[events.Event]) -> None:
         Compression.objects.filter(pk=compression.pk).update(rows=_rows(said))
@@ -73,10 +71,18 @@ def _ask(compression: Compression) -> list[events.Event]:
         return ask_trainer(model_version, "compress", spec, key, asked, compression.pk, heard)
 
 
+def arguments_for(model_version: ModelVersion, ways: Sequence[str], metric: str) -> list[str]:
+    """What `python -m trainers compress` is told, the same for a comparison and for a way that is kept."""
+    workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
+    asked = ["--ways", ",".join(ways), "--metric", metric, "--max-new-tokens", str(workflow.max_new_tokens)]
+    return [*asked, "--limit", str(SCORED_RECORDS), "--heal-steps", str(HEAL_STEPS)]
+
+
 def _rows(said: Sequence[events.Event]) -> list[dict[str, Any]]:
-    return [_row(event) for event in said if isinstance(event, events.CompressionMeasured)]
+    return [row_of(event) for event in said if isinstance(event, events.CompressionMeasured)]
 
 
-def _row(event: events.CompressionMeasured) -> dict[str, Any]:
+def row_of(event: events.CompressionMeasured) -> dict[str, Any]:
+    """The figures of a way as a row keeps them."""
     values = {name: value for name, value in dataclasses.asdict(event).items() if name not in ("run", "metric")}
     return {name: None if value != value else value for name, value in values.items()}

@@ -4,6 +4,8 @@ from django.utils import timezone
 
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
+from steward.assurance.compressing import row_of
+from steward.assurance.compression_actions import keepable_rows
 from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
@@ -11,16 +13,19 @@ from steward.releases.models import Export, ExportForm, ExportState, Release, Re
 from steward.runs.dispatch import claim_devices
 from steward.vault.models import SealedObject
 from steward.vault.objects import plaintext_digest
-from trainers.events import ExportFinished, ExportMeasured
+from trainers.events import CompressionMeasured, ExportMeasured
 
 
 @audited(Event.EXPORT_REQUESTED)
-def request_export(*, actor: Actor, release: Release, form: str) -> Export:
+def request_export(*, actor: Actor, release: Release, form: str, way: str = "") -> Export:
     """Asks for a released model in one form. The adapter is there at once; other forms are made and proven by a job.
+
+    Args:
+        way: of the form `compressed`, one that the model's newest finished comparison measured.
 
     Raises:
         Denied: no compliance officer.
-        Refused: not released, an unknown form, made already or being made, or the adapter changed.
+        Refused: not released, an unknown form or way, made already or being made, or the adapter changed.
     """
     require(actor, Permission.EXPORT_MODEL, release.workspace, release)
     rows = Release.objects.select_for_update(of=("self",)).select_related("workspace", "model_version__adapter__key")
@@ -29,14 +34,22 @@ def request_export(*, actor: Actor, release: Release, form: str) -> Export:
         raise Refused("Only a released model is exported.", code="not_released", subject=locked)
     if form not in ExportForm.values:
         raise Refused(f"Export as one of {', '.join(ExportForm.values)}.", code="form_unknown", subject=locked)
-    standing = Export.objects.filter(release=locked, form=form, state__in=[ExportState.RUNNING, ExportState.READY])
+    if way not in _ways(locked, form):
+        raise Refused(
+            "Choose a way that the newest finished comparison measured and that can be kept.",
+            code="way_unknown",
+            subject=locked,
+        )
+    standing = Export.objects.filter(
+        release=locked, form=form, way=way, state__in=[ExportState.RUNNING, ExportState.READY]
+    )
     if standing.exists():
         raise Refused("This form is there already, or being made.", code="already_there", subject=locked)
-    export = Export(workspace=locked.workspace, release=locked, form=form, requested_by_id=actor.user_id)
+    export = Export(workspace=locked.workspace, release=locked, form=form, way=way, requested_by_id=actor.user_id)
     if form == ExportForm.ADAPTER:
         _take_adapter(export, locked)
     export.save(force_insert=True)
-    record(export, form=_word(form), adapter=locked.adapter_digest)
+    record(export, adapter=locked.adapter_digest, **named(export))
     if export.state == ExportState.RUNNING:
         claim_devices(workspace=export.workspace, subject=export.pk, task="releases.make_export", argument="export_id")
     return export
@@ -51,15 +64,28 @@ def _take_adapter(export: Export, release: Release) -> None:
     export.state, export.finished_at = ExportState.READY, timezone.now()
 
 
+def _ways(release: Release, form: str) -> list[str]:
+    if form != ExportForm.COMPRESSED:
+        return [""]
+    return [row["way"] for row in keepable_rows(release.model_version)]
+
+
 def _word(form: str) -> str:
     return form.replace("-", "_")
+
+
+def named(export: Export) -> dict[str, str]:
+    """Form and way as the ledger has them."""
+    return {"form": _word(export.form), **({"way": export.way} if export.way else {})}
 
 
 def _ppm(value: float) -> int:
     return round(1e6 * value)
 
 
-def _figures(measured: ExportMeasured) -> dict[str, float | int | str | None]:
+def _figures(measured: ExportMeasured | CompressionMeasured) -> dict[str, float | int | str | None]:
+    if isinstance(measured, CompressionMeasured):
+        return row_of(measured)
     names = (
         "precision", "reader", "positions", "agreement", "divergence", "loss_difference", "metric", "scored",
         "trained_score", "exported_score", "least_agreement", "most_divergence", "most_loss_difference",
@@ -71,11 +97,17 @@ def _figures(measured: ExportMeasured) -> dict[str, float | int | str | None]:
 
 @audited(Event.EXPORT_FINISHED)
 def finish_export(
-    *, actor: Actor, export: Export, measured: ExportMeasured, finished: ExportFinished, sealed: SealedObject
+    *,
+    actor: Actor,
+    export: Export,
+    measured: ExportMeasured | CompressionMeasured,
+    digest: str,
+    sealed: SealedObject,
 ) -> Export:
-    """Offers an export that was proven.
+    """Offers an export that was proven, or of a compressed form measured.
 
     Args:
+        digest: of the content.
         sealed: the object, not yet saved.
 
     Raises:
@@ -86,14 +118,14 @@ def finish_export(
         raise Refused("This export is over.", code="wrong_state", subject=locked)
     sealed.save(force_insert=True)
     locked.sealed = sealed
-    locked.digest, locked.size_bytes = finished.digest, sealed.plain_bytes
+    locked.digest, locked.size_bytes = digest, sealed.plain_bytes
     locked.figures = _figures(measured)
     locked.state, locked.finished_at = ExportState.READY, timezone.now()
     locked.save()
     record(
         locked,
-        after=finished.digest,
-        form=_word(locked.form),
+        after=digest,
+        **named(locked),
         bytes=locked.size_bytes,
         positions=measured.positions,
         agreement_ppm=_ppm(measured.agreement),
@@ -126,11 +158,11 @@ def fail_export(*, actor: Actor, export: Export, code: str, message: str) -> Exp
     locked.state, locked.finished_at = ExportState.FAILED, timezone.now()
     locked.failure = message[:600]
     locked.save()
-    record(locked, form=_word(locked.form), code=code.replace(" ", "_")[:60])
+    record(locked, **named(locked), code=code.replace(" ", "_")[:60])
     return locked
 
 
 @audited(Event.EXPORT_HANDED_OUT)
 def record_handing_out(*, actor: Actor, export: Export, package: str) -> None:
     """The outcome of `exports.hand_out`: what was handed out, by the digest of its files."""
-    record(export, after=package, form=_word(export.form), audience=export.release.audience)
+    record(export, after=package, **named(export), audience=export.release.audience)

@@ -1,8 +1,9 @@
 """Making an export of a released model, and handing it out as one archive with card, proof and signature.
 
 Guarantees that an export is offered only once a process that saw nothing but the sealed file answered within the form's
-limits; that what is handed out is announced in the ledger before and recorded after; that the model is decrypted while
-it is sent and never lies on a disk in the clear. Does not: encrypt what leaves, which is the receiver's door.
+limits; a compressed form, which is to lose something, with the figures of the very model that was sealed. What is
+handed out is announced in the ledger before and recorded after; the model is decrypted while it is sent and never lies
+on a disk in the clear. Does not: encrypt what leaves, which is the receiver's door.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from django.conf import settings
 from compliance.vault import VaultError
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
+from steward.assurance.compressing import arguments_for
 from steward.audit.actor import Actor, Refused, UserError
 from steward.audit.events import Event
 from steward.audit.recording import record_intent
@@ -23,7 +25,7 @@ from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.releases import export_actions
 from steward.releases.evidence.rendering import json_document
 from steward.releases.evidence.signature import adapter_manifest, public_key, sign_model
-from steward.releases.models import Export, ExportState
+from steward.releases.models import Export, ExportForm, ExportState
 from steward.runs.asking import TrainerFailed, ask_trainer, shards_of
 from steward.runs.shards import workflow_for
 from steward.runs.specs import output_context, run_folder
@@ -35,6 +37,7 @@ WORKER = Actor.system("worker")
 READ_BYTES = 1 << 20
 #: What the trainer says when the exported model does not answer as the trained one.
 NOT_ALIKE = "export.parity"
+MEASURED = (events.ExportMeasured, events.CompressionMeasured)
 
 EXPORTS = Export.objects.select_related(
     "workspace",
@@ -54,18 +57,18 @@ def make_export(export_id: str) -> Export:
         return export
     try:
         *said, ended = _ask(export)
-        # The last one: a folder is tried in several precisions.
-        measured = next((each for each in reversed(said) if isinstance(each, events.ExportMeasured)), None)
-        if isinstance(ended, events.ExportFinished) and measured is not None:
-            sealed = _sealed(export, ended)
+        # The last one: a folder is tried in several precisions, and the tuned model is measured before a way.
+        measured = next((each for each in reversed(said) if isinstance(each, MEASURED)), None)
+        if isinstance(ended, events.ExportFinished | events.CompressionFinished) and measured is not None:
+            sealed, digest = _sealed(export, ended)
             return export_actions.finish_export(
-                actor=WORKER, export=export, measured=measured, finished=ended, sealed=sealed
+                actor=WORKER, export=export, measured=measured, digest=digest, sealed=sealed
             )
         failed = (
             ended if isinstance(ended, events.RunFailed) else events.RunFailed("", "export", "it stopped", "ask again")
         )
         message = f"{failed.message}; {failed.hint}"
-        if failed.code == NOT_ALIKE and measured is not None:
+        if failed.code == NOT_ALIKE and isinstance(measured, events.ExportMeasured):
             return export_actions.withdraw_export(actor=WORKER, export=export, measured=measured, message=message)
         return export_actions.fail_export(actor=WORKER, export=export, code=failed.code, message=message)
     except CONNECTION_LOST:
@@ -81,31 +84,41 @@ def make_export(export_id: str) -> Export:
 def _ask(export: Export) -> list[events.Event]:
     model_version = export.release.model_version
     workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
+    if export.form == ExportForm.COMPRESSED:
+        asked = [*arguments_for(model_version, [export.way], workflow.metric), "--keep", export.way]
+        with shards_of(export, model_version, list(Split)) as (key, spec):
+            return ask_trainer(model_version, "compress", spec, key, asked, export.pk)
     asked = ["--format", export.form, "--metric", workflow.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
     with shards_of(export, model_version, [Split.VALIDATION]) as (key, spec):
         return ask_trainer(model_version, "export", spec, key, asked, export.pk)
 
 
-def _sealed(export: Export, finished: events.ExportFinished) -> SealedObject:
-    """The file as an object of the vault, under a name of this export."""
+def _sealed(export: Export, finished: events.ExportFinished | events.CompressionFinished) -> tuple[SealedObject, str]:
+    """The file as an object of the vault, under a name of this export, and the digest of its content."""
     fine_tune = export.release.model_version.fine_tune
     folder = run_folder(fine_tune)
     target = folder / f"export-{export.pk}.sealed"
-    (folder / finished.file).rename(target)
+    if isinstance(finished, events.CompressionFinished):
+        file, kind = finished.kept_file, finished.kept_file.removesuffix(".sealed")
+    else:
+        file, kind = finished.file, export.form
+    (folder / file).rename(target)
     sealed = SealedObject(
         workspace=export.workspace,
         key=export.release.model_version.adapter.key,
-        kind=export.form,
+        kind=kind,
         bound_to=output_context(fine_tune)["object"],
         path=str(target.relative_to(settings.STEWARD_HOME)),
         plain_bytes=0,
         commitment=bytes.fromhex(finished.commitment),
         sealed_sha256=finished.sealed_digest,
     )
-    with open_object(sealed) as file:
-        while piece := file.read(READ_BYTES):
+    content = hashlib.sha256()
+    with open_object(sealed) as source:
+        while piece := source.read(READ_BYTES):
             sealed.plain_bytes += len(piece)
-    return sealed
+            content.update(piece)
+    return sealed, f"sha256:{content.hexdigest()}"
 
 
 # --- handing out ------------------------------------------------------------------------------------------------------
@@ -125,7 +138,7 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
         Event.EXPORT_HANDED_OUT,
         actor=actor,
         subject=export,
-        form=export.form.replace("-", "_"),
+        **export_actions.named(export),
         audience=export.release.audience,
     )
     members = _manifest(export)
@@ -133,7 +146,9 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
     extras = {
         "model.sig": signature,
         "model-signing.pub": public_key(),
-        "parity.json": json_document({"form": export.form, "digest": export.digest, **export.figures}),
+        "parity.json": json_document(
+            {"form": export.form, "way": export.way, "digest": export.digest, **export.figures}
+        ),
     }
     package = json_document({**members, **{name: hashlib.sha256(each).hexdigest() for name, each in extras.items()}})
     export_actions.record_handing_out(
@@ -144,7 +159,7 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
 
 def file_name(export: Export) -> str:
     """What the archive is called when it is saved."""
-    return f"{export.form}-{export.pk}.tar"
+    return f"{export.way.replace(':', '_') or export.form}-{export.pk}.tar"
 
 
 def _is_one_file(export: Export) -> bool:

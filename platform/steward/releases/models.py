@@ -102,6 +102,7 @@ class ExportForm(models.TextChoices):
     Q6_K = "gguf-q6_k", "GGUF Q6_K"
     Q5_K_M = "gguf-q5_k_m", "GGUF Q5_K_M"
     Q4_K_M = "gguf-q4_k_m", "GGUF Q4_K_M"
+    COMPRESSED = "compressed", "Compressed"
 
 
 class ExportState(models.TextChoices):
@@ -118,12 +119,16 @@ class ExportQuerySet(models.QuerySet["Export"]):
 
 
 class Export(models.Model):
-    """A released model in one form, sealed, with the proof that it answers as the trained one. Withdrawn where not."""
+    """A released model in one form, sealed, with the proof that it answers as the trained one. Withdrawn where not.
+
+    A compressed form is not meant to: its figures say how far it is, and an officer chose it by those of a comparison.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="exports")
     form = models.CharField(max_length=12, choices=ExportForm.choices)
+    way = models.CharField(max_length=40, blank=True, help_text="Of a compressed form: how it was made smaller.")
     state = models.CharField(max_length=9, choices=ExportState.choices, default=ExportState.RUNNING)
     sealed = models.ForeignKey(SealedObject, on_delete=models.PROTECT, null=True, related_name="+")
     digest = models.CharField(max_length=71, blank=True, help_text="Of the content.")
@@ -147,11 +152,15 @@ class Export(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["release", "form"],
+                fields=["release", "form", "way"],
                 condition=models.Q(state__in=["running", "ready"]),
                 name="export_once_per_form",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_form_display()} of {self.release}"
+        return f"{self.title} of {self.release}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.get_form_display()}: {self.way}" if self.way else self.get_form_display()

@@ -57,7 +57,7 @@ class SealedObject(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="sealed_objects")
     key = models.ForeignKey(DataKey, on_delete=models.PROTECT, related_name="sealed")
-    kind = models.CharField(max_length=24)
+    kind = models.CharField(max_length=48)
     dataset = models.CharField(max_length=40, default="none")
     bound_to = models.CharField(max_length=40, help_text="The object id that the ciphertext is bound to.")
     path = models.CharField(max_length=300, help_text="Relative to STEWARD_HOME.")

@@ -16,7 +16,9 @@ from steward.audit.sealer import seal_once
 from steward.releases import exports
 from steward.releases.export_actions import request_export
 from steward.releases.models import Export, ExportState, Release
-from trainers.events import ExportFinished, ExportMeasured, RunFailed
+from tests.steward.assurance.test_compression_page import row as compressed_row
+from tests.steward.runs.paper import seal
+from trainers.events import CompressionFinished, CompressionMeasured, ExportFinished, ExportMeasured, RunFailed
 
 
 def officer(release: Any) -> Actor:
@@ -31,6 +33,10 @@ def measured(**changes: Any) -> ExportMeasured:
         "most_score_loss": 0.05, "offered": True,
     }  # fmt: skip
     return ExportMeasured(**facts | changes)
+
+
+def row(way: str, score: float = 0.6) -> CompressionMeasured:
+    return compressed_row(way, 140_000_000, score)
 
 
 CONTENT = b"GGUF" + bytes(5000)
@@ -138,6 +144,63 @@ def test_what_is_handed_out_is_signed_and_recorded_before_and_after(release: Any
     (folder / "model.gguf").write_bytes(CONTENT + b"x")
     with pytest.raises(ValueError, match=r"[Mm]ismatch"):
         config.verify(folder, tmp_path / "model.sig")
+
+
+def test_a_compressed_form_of_the_comparison_leaves_with_its_figures_and_its_card(
+    release: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steward.assurance.models import Compression, EvaluationState
+    from trainers.model_tar import tar_of
+
+    with pytest.raises(Refused, match="newest finished comparison"):
+        request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
+    rows = [row("tuned"), row("int4"), row("wanda-2:4")]
+    Compression.objects.create(
+        workspace=release.workspace, model_version=release.model_version, metric="label_match",
+        ways=["int4", "wanda-2:4"], state=EvaluationState.DONE, rows=[vars(each) for each in rows],
+    )  # fmt: skip
+    for way in ("int4", "tuned", "blocks-1", ""):
+        with pytest.raises(Refused) as caught:
+            request_export(actor=officer(release), release=release, form="compressed", way=way)
+        assert caught.value.code == "way_unknown"
+    with pytest.raises(Denied):
+        request_export(actor=Actor.of(release.requested_by), release=release, form="compressed", way="wanda-2:4")
+    asked_for: list[list[str]] = []
+
+    def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], holder: Any) -> Any:
+        asked_for.append([command, *arguments])
+        content = b"".join(
+            bytes(each) for each in tar_of({"README.md": b"compressed as wanda-2:4"}, {}, {}.__getitem__)
+        )
+        written = seal(model_version.fine_tune, "compressed-wanda-2_4.sealed", "compressed-wanda-2_4", content)
+        ended = CompressionFinished(
+            run="r", ways=1, file="compression.json", digest=f"sha256:{'c' * 64}", kept="wanda-2:4",
+            kept_file="compressed-wanda-2_4.sealed", sealed_digest=written.sealed_digest,
+            commitment=written.commitment, kept_bytes=1, seconds=1.0,
+        )  # fmt: skip
+        return [row("tuned"), row("wanda-2:4", score=0.25), ended]
+
+    monkeypatch.setattr(exports, "ask_trainer", ask)
+    person, address = signed_in(officer(release)), f"/w/{release.workspace.slug}/"
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert "Compressed: wanda-2:4 (score 0.60)" in page
+    assert "Compressed: int4" not in page
+    sent = person.post(f"{address}releases/{release.pk}/export/", {"form": "compressed wanda-2:4"})
+    assert sent.status_code == 302
+    export = exports.make_export(str(Export.objects.get().pk))
+    assert (export.state, export.way, export.figures["score"]) == (ExportState.READY, "wanda-2:4", 0.25)
+    assert asked_for[0][:3] == ["compress", "--ways", "wanda-2:4"]
+    assert asked_for[0][-2:] == ["--keep", "wanda-2:4"]
+    files = files_of(export, officer(release))
+    assert files["README.md"] == b"compressed as wanda-2:4"
+    assert json.loads(files["parity.json"])["way"] == "wanda-2:4"
+    while seal_once():
+        pass
+    facts = [json.loads(bytes(each.body)) for each in LedgerEntry.objects.filter(action="export.finished")]
+    assert [(each["facts"]["way"], each["after"]) for each in facts] == [("wanda-2:4", export.digest)]
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert "Compressed: wanda-2:4 (score" not in page  # it is there
+    assert "Compressed: wanda-2:4</b>" in page
 
 
 def test_the_adapter_is_there_at_once_and_carries_its_card(release: Any) -> None:

@@ -30,7 +30,8 @@ def compress(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 def ask_for_export(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Asks for a released model in one form."""
     found = row_or_404(request, Release.objects.select_related("workspace"), pk)
-    request_export(actor=request.actor, release=found, form=request.POST.get("form", ""))
+    form, _, way = request.POST.get("form", "").partition(" ")
+    request_export(actor=request.actor, release=found, form=form, way=way)
     return redirect("web:model_version", request.workspace.slug, found.model_version_id)
 
 

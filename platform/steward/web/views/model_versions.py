@@ -13,7 +13,7 @@ from domains.metrics import METRICS
 from domains.packs import load_pack
 from steward.accounts.roles import Permission
 from steward.assurance.actions import request_evaluation
-from steward.assurance.compression_actions import WAYS
+from steward.assurance.compression_actions import WAYS, keepable_rows
 from steward.assurance.models import Compression, Evaluation, EvaluationState, GateResult
 from steward.assurance.reading import samples
 from steward.datasets.reading import RecordReader
@@ -120,14 +120,33 @@ def _conversions(found: ModelVersion) -> dict[str, Any]:
         "open_forms": {
             release.pk: [
                 (value, label)
-                for value, label in ExportForm.choices
+                for value, label in _forms(found)
                 if not any(
-                    each.release_id == release.pk and each.form == value and each.state in standing for each in exports
+                    each.release_id == release.pk and form_value(each) == value and each.state in standing
+                    for each in exports
                 )
             ]
             for release in Release.objects.filter(model_version=found, state=ReleaseState.APPROVED)
         },
     }
+
+
+def _forms(found: ModelVersion) -> list[tuple[str, str]]:
+    """What an export may be asked for as; of compressed forms those of the comparison, with their score."""
+    plain = [(value, label) for value, label in ExportForm.choices if value != ExportForm.COMPRESSED]
+    return plain + [
+        (f"{ExportForm.COMPRESSED} {row['way']}", f"Compressed: {row['way']}{_scored(row)}")
+        for row in keepable_rows(found)
+    ]
+
+
+def _scored(row: dict[str, Any]) -> str:
+    return f" (score {row['score']:.2f})" if row.get("score") is not None else ""
+
+
+def form_value(export: Export) -> str:
+    """Form and way as the page's choice has them in one."""
+    return f"{export.form} {export.way}".strip()
 
 
 def _is_live(evaluation: Evaluation | None, gates: list[GateResult]) -> bool:
