@@ -378,7 +378,8 @@ def _keep(room: _Room, way: str, model: Any) -> Written:
     seen: dict[int, str] = {}
     weights = {}
     for name, each in sorted(model.named_parameters(remove_duplicate=False)):
-        if seen.setdefault(each.data_ptr(), name) == name:
+        # A weight that torchao laid out has no address; it is tied to no other.
+        if seen.setdefault(each.data_ptr() or id(each), name) == name:
             weights[name] = each.data
     about: dict[str, str] = {}
     if way in quantising.BITS:
