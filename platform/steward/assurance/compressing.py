@@ -22,6 +22,8 @@ from trainers import events
 WORKER = Actor.system("worker")
 SCORED_RECORDS = 64
 HEAL_STEPS = 20
+#: A file of it would be no smaller than that of int8; the four bits that leave the house are GGUF's.
+NOT_KEPT = frozenset({"int4"})
 
 
 def compress(compression_id: str) -> Compression:
@@ -86,3 +88,10 @@ def row_of(event: events.CompressionMeasured) -> dict[str, Any]:
     """The figures of a way as a row keeps them."""
     values = {name: value for name, value in dataclasses.asdict(event).items() if name not in ("run", "metric")}
     return {name: None if value != value else value for name, value in values.items()}
+
+
+def keepable_rows(model_version: ModelVersion) -> list[dict[str, Any]]:
+    """The figures of the ways that may leave the house: those of the newest finished comparison, by its order."""
+    done = Compression.objects.filter(model_version=model_version, state=EvaluationState.DONE)
+    newest = done.order_by("-created_at").first()
+    return [] if newest is None else [row for row in newest.rows[1:] if row["way"] not in NOT_KEPT]

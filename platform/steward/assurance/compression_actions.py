@@ -19,8 +19,6 @@ from steward.runs.shards import workflow_for
 WAY = re.compile(r"int8|int4|(?:magnitude|wanda)-(?:\d{1,2}|2:4)(?:\+heal)?|(?:blocks|groups)-\d{1,3}(?:\+heal)?")
 WAYS = ("int8", "int4", "magnitude-50", "wanda-50", "wanda-2:4", "groups-1+heal", "blocks-3+heal")
 MAX_WAYS = 12
-#: A file of it would be no smaller than that of int8; the four bits that leave the house are GGUF's.
-NOT_KEPT = frozenset({"int4"})
 
 
 @audited(Event.COMPRESSION_REQUESTED)
@@ -60,13 +58,6 @@ def request_compression(*, actor: Actor, model_version: ModelVersion, ways: list
         priority=locked.fine_tune.priority,
     )
     return compression
-
-
-def keepable_rows(model_version: ModelVersion) -> list[dict[str, Any]]:
-    """The figures of the ways that may leave the house: those of the newest finished comparison, by its order."""
-    done = Compression.objects.filter(model_version=model_version, state=EvaluationState.DONE)
-    newest = done.order_by("-created_at").first()
-    return [] if newest is None else [row for row in newest.rows[1:] if row["way"] not in NOT_KEPT]
 
 
 @audited(Event.COMPRESSION_FINISHED)

@@ -192,7 +192,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.EVIDENCE_EXPORTED: (),
         Event.EXPORT_REQUESTED: ("form", "way", "adapter"),
         Event.EXPORT_FINISHED: ("form", "way", "bytes", "positions", "agreement_ppm", "divergence_ppm"),
-        Event.EXPORT_WITHDRAWN: ("form", "positions", "agreement_ppm", "divergence_ppm"),
+        Event.EXPORT_WITHDRAWN: ("form", "way", "positions", "agreement_ppm", "divergence_ppm"),
         Event.EXPORT_FAILED: ("form", "way", "code"),
         Event.EXPORT_HANDED_OUT: ("form", "way", "audience"),
         Event.LEDGER_EXPORTED: ("tree_size",),

@@ -4,8 +4,7 @@ from django.utils import timezone
 
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
-from steward.assurance.compressing import row_of
-from steward.assurance.compression_actions import keepable_rows
+from steward.assurance.compressing import keepable_rows, row_of
 from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
@@ -49,7 +48,7 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
     if form == ExportForm.ADAPTER:
         _take_adapter(export, locked)
     export.save(force_insert=True)
-    record(export, adapter=locked.adapter_digest, **named(export))
+    record(export, adapter=locked.adapter_digest, **export.named_in_ledger)
     if export.state == ExportState.RUNNING:
         claim_devices(workspace=export.workspace, subject=export.pk, task="releases.make_export", argument="export_id")
     return export
@@ -68,15 +67,6 @@ def _ways(release: Release, form: str) -> list[str]:
     if form != ExportForm.COMPRESSED:
         return [""]
     return [row["way"] for row in keepable_rows(release.model_version)]
-
-
-def _word(form: str) -> str:
-    return form.replace("-", "_")
-
-
-def named(export: Export) -> dict[str, str]:
-    """Form and way as the ledger has them."""
-    return {"form": _word(export.form), **({"way": export.way} if export.way else {})}
 
 
 def _ppm(value: float) -> int:
@@ -125,7 +115,7 @@ def finish_export(
     record(
         locked,
         after=digest,
-        **named(locked),
+        **locked.named_in_ledger,
         bytes=locked.size_bytes,
         positions=measured.positions,
         agreement_ppm=_ppm(measured.agreement),
@@ -143,7 +133,7 @@ def withdraw_export(*, actor: Actor, export: Export, measured: ExportMeasured, m
     locked.save()
     record(
         locked,
-        form=_word(locked.form),
+        **locked.named_in_ledger,
         positions=measured.positions,
         agreement_ppm=_ppm(measured.agreement),
         divergence_ppm=_ppm(measured.divergence),
@@ -158,11 +148,11 @@ def fail_export(*, actor: Actor, export: Export, code: str, message: str) -> Exp
     locked.state, locked.finished_at = ExportState.FAILED, timezone.now()
     locked.failure = message[:600]
     locked.save()
-    record(locked, **named(locked), code=code.replace(" ", "_")[:60])
+    record(locked, **locked.named_in_ledger, code=code.replace(" ", "_")[:60])
     return locked
 
 
 @audited(Event.EXPORT_HANDED_OUT)
 def record_handing_out(*, actor: Actor, export: Export, package: str) -> None:
     """The outcome of `exports.hand_out`: what was handed out, by the digest of its files."""
-    record(export, after=package, **named(export), audience=export.release.audience)
+    record(export, after=package, **export.named_in_ledger, audience=export.release.audience)

@@ -138,7 +138,7 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
         Event.EXPORT_HANDED_OUT,
         actor=actor,
         subject=export,
-        **export_actions.named(export),
+        **export.named_in_ledger,
         audience=export.release.audience,
     )
     members = _manifest(export)

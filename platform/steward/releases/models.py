@@ -162,5 +162,11 @@ class Export(models.Model):
         return f"{self.title} of {self.release}"
 
     @property
+    def named_in_ledger(self) -> dict[str, str]:
+        """Form and way as an entry has them."""
+        return {"form": self.form.replace("-", "_"), **({"way": self.way} if self.way else {})}
+
+    @property
     def title(self) -> str:
+        """Form and way for people."""
         return f"{self.get_form_display()}: {self.way}" if self.way else self.get_form_display()

@@ -13,7 +13,8 @@ from domains.metrics import METRICS
 from domains.packs import load_pack
 from steward.accounts.roles import Permission
 from steward.assurance.actions import request_evaluation
-from steward.assurance.compression_actions import WAYS, keepable_rows
+from steward.assurance.compressing import keepable_rows
+from steward.assurance.compression_actions import WAYS
 from steward.assurance.models import Compression, Evaluation, EvaluationState, GateResult
 from steward.assurance.reading import samples
 from steward.datasets.reading import RecordReader
