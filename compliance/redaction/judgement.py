@@ -67,7 +67,7 @@ _CONTRACT_ROLES = frozenset(
 _NEVER_CODES = frozenset({"PERSON", "MONEY", "TIME", "AGE", "DATE", "NATIONALITY", "PROFESSION", "EMAIL", "URL"})
 # "6/10" is a score as often as a day.
 _FRACTION = re.compile(r"\d{1,2}(?:/\d{0,2})?")
-_ADDRESS_LIKE = re.compile(r"@|\w[./]\w")
+_ADDRESS_LIKE = re.compile(r"@|//|\w\.\w")
 _NAMES = frozenset(["PERSON", "LOCATION", "ADDRESS", "ORGANIZATION"])
 # From here on the tagger is believed even of a dictionary word.
 _SURE = 0.9

@@ -37,6 +37,7 @@ def test_healthcare_finds_towns_spoken_dates_roles_and_series(found: Found, text
         "The surgery was in nineteen ninety five.",
         "He stopped Reading at night and came to Surprise nobody.",
         "The twenty twenty vision test was repeated in twenty five minutes.",
+        "Section: FAM/SOCHX",
     ],
 )
 def test_healthcare_keeps_drugs_forms_of_address_and_bare_years(found: Found, text: str) -> None:
