@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,6 +30,9 @@ from trainers.lora_linear import sum_inside
 from trainers.soft_prompt import lay_prompt
 from trainers.spans import tags_of
 from trainers.spec import TAGGED, LoraSpec, Spec
+
+if TYPE_CHECKING:
+    from trainers.spread import SpreadLayers
 
 ADAPTER = "default"
 #: peft's name for the singular parts, by so many iterations; the whole decomposition takes five times as long.
@@ -51,6 +54,8 @@ class Adapter:
         labels: names of the classes, or tags, where a head for them is trained too.
         are_tags: whether they are tags of tokens.
         origin: (P,) where adapters began that were taken out of the base, else None.
+        spread: layers that are whole only while they are used; where those are trained, ``weights`` and ``grads`` are
+            this process's part of the vectors (``trainers.spread``).
         autocast: what matrix products are made in where the weights themselves are held in fp32, else None.
     """
 
@@ -65,6 +70,12 @@ class Adapter:
     are_tags: bool = False
     autocast: torch.dtype | None = None
     origin: Tensor | None = None
+    spread: SpreadLayers | None = None
+
+    @property
+    def count(self) -> int:
+        """How many numbers are trained, in all processes together."""
+        return sum(shape.numel() for _, shape, _ in self.places)
 
     @property
     def base(self) -> Any:
@@ -105,6 +116,12 @@ class Adapter:
             tensors[name] = now
         return tensors, self.settings | {"r": 2 * rank, "lora_alpha": 2 * alpha, "init_lora_weights": True}
 
+    def clear_grads(self) -> None:
+        """Begins gradients anew."""
+        self.grads.zero_()
+        if self.spread is not None:
+            self.spread.clear_grads()
+
     def computing(self) -> AbstractContextManager[Any]:
         """What forward passes are to be made in."""
         if self.autocast is None:
@@ -128,8 +145,13 @@ class Adapter:
                 self.weights.copy_(kept)
 
 
-def lay(model: Any, spec: Spec) -> Adapter:
+def lay(model: Any, spec: Spec, *, is_spread: bool = False) -> Adapter:
     """Makes what the spec's way trains; drawn from the seed.
+
+    Args:
+        model: the base.
+        spec: of the run.
+        is_spread: leaves the model's own weights, where they are trained, as they are for ``trainers.spread``.
 
     Raises:
         TrainerError: ``model.targets``, when no layer of the model has one of the names.
@@ -139,7 +161,7 @@ def lay(model: Any, spec: Spec) -> Adapter:
     if are_tags:
         labels = tags_of(labels)
     if spec.way == "full":
-        return lay_full(model, labels, spec.seed, are_tags=are_tags)
+        return lay_full(model, labels, spec.seed, are_tags=are_tags, is_spread=is_spread)
     if spec.way == "prompt":
         prompt, settings = lay_prompt(model, spec.prompt.tokens, spec.seed)
         trained = [("prompt_embeddings", prompt.vectors)]
@@ -160,7 +182,9 @@ def lay_shipped(model: Any, spec: Spec) -> Adapter:
     return lay(model, replace(spec, lora=lora))
 
 
-def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0, *, are_tags: bool = False) -> Adapter:
+def lay_full(
+    model: Any, labels: tuple[str, ...] = (), seed: int = 0, *, are_tags: bool = False, is_spread: bool = False
+) -> Adapter:
     """All weights of a model, in the precision it was loaded in; a classifier's own head in place of the words'."""
     model.requires_grad_(True)
     trained = list(model.named_parameters())
@@ -170,6 +194,9 @@ def lay_full(model: Any, labels: tuple[str, ...] = (), seed: int = 0, *, are_tag
         trained = [(name, each) for name, each in trained if each is not head or head is words]
         laid = lay_head(model, labels, seed, are_tags=are_tags).to(words.dtype)
         trained += [(f"{HEAD}.{name}", each) for name, each in laid.named_parameters()]
+    if is_spread:
+        nothing = trained[0][1].new_empty(0)
+        return Adapter(model, nothing, nothing, _places(trained), None, labels=labels, are_tags=are_tags)
     return _flatten(model, trained, None, labels=labels, are_tags=are_tags)
 
 
@@ -242,12 +269,16 @@ def _order(name: str) -> tuple[str, int, str, int]:
 
     Layers that read the same input thereby have their A matrices in one piece, which one product can use.
     """
-    sides = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    place = next((index for index, side in enumerate(sides) if f".{side}." in name), len(sides))
     prefix, _, rest = name.partition(".layers.")
     number, _, tail = rest.partition(".")
     kind = next((word for word in ("B", "magnitude") if f"lora_{word}" in tail), "A")
-    return prefix, int(number) if number.isdecimal() else -1, kind, place
+    return prefix, int(number) if number.isdecimal() else -1, kind, side_of(name)
+
+
+def side_of(name: str) -> int:
+    """Place of a linear layer among those of its decoder layer, in the order in which they are used."""
+    sides = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    return next((index for index, side in enumerate(sides) if f".{side}." in name), len(sides))
 
 
 def _flatten(model: Any, trained: list[tuple[str, Any]], settings: dict[str, Any] | None, **facts: Any) -> Adapter:
@@ -256,13 +287,19 @@ def _flatten(model: Any, trained: list[tuple[str, Any]], settings: dict[str, Any
     count = sum(each.numel() for _, each in trained)
     weights = torch.empty(count, dtype=dtype, device=device)
     grads = torch.zeros(count, dtype=dtype, device=device)
+    places = _places(trained)
+    for (_, each), (_, shape, at) in zip(trained, places, strict=True):
+        end = at + shape.numel()
+        weights[at:end] = each.data.reshape(-1)
+        each.data = weights[at:end].view(shape)
+        each.grad = grads[at:end].view(shape)
+    return Adapter(model, weights, grads, places, settings, **facts)
+
+
+def _places(trained: list[tuple[str, Any]]) -> list[tuple[str, torch.Size, int]]:
     places = []
     at = 0
     for name, each in trained:
-        end = at + each.numel()
-        weights[at:end] = each.data.reshape(-1)
-        each.data = weights[at:end].view(each.shape)
-        each.grad = grads[at:end].view(each.shape)
         places.append((name, each.shape, at))
-        at = end
-    return Adapter(model, weights, grads, places, settings, **facts)
+        at += each.numel()
+    return places

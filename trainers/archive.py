@@ -90,8 +90,8 @@ def model_texts(folder: Path, labels: tuple[str, ...] = (), *, are_tags: bool = 
     return texts
 
 
-def load(adapter: Adapter, archive: bytes) -> str:
-    """Puts the weights of an archive into the model; returns its card.
+def load(adapter: Adapter, archive: bytes, vector: Tensor | None = None) -> str:
+    """Puts the weights of an archive into the model, or into another vector of all that is trained; returns its card.
 
     Raises:
         TrainerError: ``adapter.other``, when they are not of this model and these settings.
@@ -108,7 +108,7 @@ def load(adapter: Adapter, archive: bytes) -> str:
         raise TrainerError(
             "adapter.other", "the adapter is of another model, way or rank", "use the spec the adapter was made with"
         )
-    for name, place in adapter.named(adapter.weights).items():
+    for name, place in adapter.named(adapter.weights if vector is None else vector).items():
         place.copy_(tensors[name])
     return text
 

@@ -108,16 +108,21 @@ def load_base(
             f"{folder.path}: {len(lacking)} weights are missing or of another shape, first {lacking[0][:100]}",
             "check the download; config.json and the weights must be of one model",
         )
+    freeze(model)
+    if quantise is not None:
+        settle(model)
+        return model
+    return model.to(device.name)
+
+
+def freeze(model: Any) -> None:
+    """A model just loaded, as it is to be used here."""
     model.requires_grad_(False)
     model.eval()
     head = model.get_output_embeddings()
     if head is not None:
         # A slice of positions is not contiguous, and torch would then copy the head's weights once for each sequence.
         head.register_forward_pre_hook(lambda _, arguments: (arguments[0].contiguous(), *arguments[1:]))
-    if quantise is not None:
-        settle(model)
-        return model
-    return model.to(device.name)
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> set[int]:

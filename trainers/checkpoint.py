@@ -17,17 +17,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from compliance.vault import ObjectContext, atomic_output
 from trainers.errors import TrainerError
-from trainers.sealed import CHECKPOINT_FILE, read_sealed, write_sealed
-from trainers.tensor_file import pieces_of_file
+from trainers.sealed import CHECKPOINT_FILE, opened_sealed, write_sealed
+from trainers.tensor_file import Later, pieces_of_file, read_file
 
 SCHEMA = "steward.checkpoint/1"
 HEADER_FILE = "checkpoint.json"
@@ -110,7 +109,12 @@ def go_back(folder: Path, step: int) -> None:
 
 
 def save_checkpoint(
-    folder: Path, state: State, tensors: dict[str, Tensor], identity: str, key: bytes, context: ObjectContext
+    folder: Path,
+    state: State,
+    tensors: Mapping[str, Tensor | Later],
+    identity: str,
+    key: bytes,
+    context: ObjectContext,
 ) -> int:
     """Replaces the checkpoint; returns the length of the sealed file.
 
@@ -129,28 +133,37 @@ def save_checkpoint(
     return written.bytes
 
 
-def load_checkpoint(folder: Path, identity: str, key: bytes, context: ObjectContext) -> tuple[State, dict[str, Tensor]]:
-    """The state and its tensors.
+def load_checkpoint(
+    folder: Path,
+    identity: str,
+    key: bytes,
+    context: ObjectContext,
+    keep: Callable[[str, Tensor], Tensor] = lambda _, tensor: tensor,
+) -> tuple[State, dict[str, Tensor]]:
+    """The state and its tensors, or what ``keep`` gives of each; no two are in memory whole.
 
     Raises:
         TrainerError: ``output.unreadable``; ``checkpoint.other`` when it is of another spec.
     """
-    content = read_sealed(folder / CHECKPOINT_FILE, key, context)
-    try:
-        length = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["steward"])
-        tensors = load(content)
-        found = str(facts["identity"])
+    states = []
+
+    def judge(metadata: dict[str, str]) -> None:
+        facts = json.loads(metadata["steward"])
         values = facts["state"]
-        state = State(**(values | {"best_loss": float("inf") if values["best_loss"] is None else values["best_loss"]}))
-    except (SafetensorError, ValueError, KeyError, TypeError):
+        loss = float("inf") if values["best_loss"] is None else values["best_loss"]
+        states.append(State(**(values | {"best_loss": loss})))
+        if str(facts["identity"]) != identity:
+            raise TrainerError(
+                "checkpoint.other",
+                "the output folder holds a checkpoint of another spec",
+                "give another folder, or the spec that the checkpoint was made with",
+            )
+
+    try:
+        with opened_sealed(folder / CHECKPOINT_FILE, key, context) as source:
+            tensors = read_file(source, judge, keep)
+    except (ValueError, KeyError, TypeError):
         raise TrainerError(
             "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"
         ) from None
-    if found != identity:
-        raise TrainerError(
-            "checkpoint.other",
-            "the output folder holds a checkpoint of another spec",
-            "give another folder, or the spec that the checkpoint was made with",
-        )
-    return state, tensors
+    return states[0], tensors

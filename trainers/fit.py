@@ -58,7 +58,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
     whole = work(spec, lengths, held_out)
     forth_and_back, forth = _seconds_a_token(parts)
     seconds = whole.tokens * forth_and_back + whole.held_out_tokens * forth
-    seconds += whole.steps * _update_seconds(parts.adapter.weights.numel(), parts.device.name, spec)
+    seconds += whole.steps * _update_seconds(parts.adapter.count // spec.parallel.holders, parts.device.name, spec)
     needed = verdict.needed
     return FitChecked(
         run=spec.run,
@@ -102,7 +102,7 @@ def _seconds_a_token(parts: Parts) -> tuple[float, float]:
             seconds = time.perf_counter() - begun
         found.append(seconds / tokens)
     method.measured("", 0)
-    parts.adapter.grads.zero_()
+    parts.adapter.clear_grads()
     torch.set_rng_state(random)
     return found[0], found[1]
 

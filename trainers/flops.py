@@ -48,7 +48,7 @@ class Flops:
         width = int(getattr(config, "hidden_size", 0) or 0)
         layers = int(getattr(config, "num_hidden_layers", 0) or 0)
         frozen = linear if adapter.settings is not None else 0
-        trained = adapter.weights.numel() if adapter.is_low_rank else linear - frozen
+        trained = adapter.count if adapter.is_low_rank else linear - frozen
         return cls(frozen, trained, 0 if head is None else head.weight.numel(), width * layers)
 
     def training(self, tokens: int, pairs: int, supervised: int) -> int:

@@ -162,8 +162,8 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
         activations, shares = tokens * shape.layers * by_layer, shares * shape.layers
     return Footprint(
         process=PROCESS_BYTES[plan.device],
-        weights=_frozen_bytes(spec, shape, kept) + _cast_copies(spec, shape, plan),
-        trained=trained * _trained_bytes(spec, plan),
+        weights=_weights_bytes(spec, shape, plan, kept),
+        trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
         activations=activations + in_backward,
         attention=shares,
         head=HEAD_BYTES if spec.method not in LABELLED else 0,
@@ -175,6 +175,28 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
 QUANTISED_BYTES = {"nf4": 4.5 / 8, "int8": 1.01}
 
 
+def _weights_bytes(spec: Spec, shape: ModelShape, plan: Plan, kept: int) -> int:
+    """The model as one process holds it and multiplies with it."""
+    if not _is_spread(spec):
+        return _frozen_bytes(spec, shape, kept) + _cast_copies(spec, shape, plan)
+    layers = shape.linear_weights
+    # What is no layer stays whole, and so does a layer while it is used; the next one arrives beside it.
+    whole = (shape.parameters - layers) * (kept + plan.dtype_bytes * (spec.way == "full" and plan.dtype_bytes < 4))
+    return whole + layers * kept // spec.parallel.size + 3 * layers // shape.layers * plan.dtype_bytes
+
+
+def _is_spread(spec: Spec) -> bool:
+    return spec.parallel.shard == "weights" and spec.parallel.size > 1
+
+
+def _spread_grads_bytes(spec: Spec, shape: ModelShape) -> int:
+    """Gradients of a layer before they are shared out, and those of what is no layer, in fp32."""
+    if not _is_spread(spec) or spec.way != "full":
+        return 0
+    layers = shape.linear_weights
+    return 4 * (shape.parameters - layers + 3 * layers // shape.layers)
+
+
 def _frozen_bytes(spec: Spec, shape: ModelShape, kept: int) -> int:
     """The base as it is held; only products are quantised, embeddings and norms never."""
     if spec.quantise is None:
@@ -183,19 +205,21 @@ def _frozen_bytes(spec: Spec, shape: ModelShape, kept: int) -> int:
     return int(shape.linear_weights * QUANTISED_BYTES[spec.quantise.form]) + rest * kept
 
 
-def _trained_bytes(spec: Spec, plan: Plan) -> int:
+def _trained_bytes(spec: Spec, plan: Plan) -> float:
     """What each trained number costs: itself, gradient, two moments, the best state and the update in hand, in fp32.
 
     Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with. A checkpoint is
-    written in pieces and costs nothing.
+    written in pieces and costs nothing. With ``parallel.shard`` a process has its part of all but weights and gradients
+    (of these two as well where layers are spread and trained), and a part of the weights and of the sum of gradients;
+    the first process, whose need this is, puts the result together at the end.
     """
-    own = (
-        6 * 4
-        - 4 * (spec.way == "full")
-        + 4 * (spec.average_decay is not None)
-        + plan.dtype_bytes * (plan.forward == "layers")
-    )
-    return own + ARCHIVE_BYTES * (plan.device == "cpu")
+    holders = spec.parallel.holders
+    own = 4 * (spec.way != "full") + plan.dtype_bytes * (plan.forward == "layers")
+    state = 4 * 4 + 4 * (spec.average_decay is not None)
+    archive = (ARCHIVE_BYTES + 4 * (holders > 1)) * (plan.device == "cpu")
+    if _is_spread(spec) and spec.way == "full":
+        return own + (4 + state) / holders + archive
+    return own + 4 + (state + 8 * (holders > 1)) / holders + archive
 
 
 def _cast_copies(spec: Spec, shape: ModelShape, plan: Plan) -> int:

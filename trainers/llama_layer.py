@@ -24,6 +24,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +40,8 @@ class FrozenLayer:
     """What a layer computes with beside its adapters.
 
     ``weights`` gives the four matrices by name when a product wants them: those that are there, or of a quantised base
-    their numbers, made anew and dropped after the product. ``qkv_bias`` where the family has one.
+    their numbers, made anew and dropped after the product. ``qkv_bias`` where the family has one. ``held`` makes sure
+    that all of them are there for a while (``trainers.spread``).
     """
 
     kv_heads: int
@@ -50,6 +52,7 @@ class FrozenLayer:
     norm_mlp: Tensor
     qkv_bias: Tensor | None
     weights: dict[str, Callable[[], Tensor]]
+    held: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def qkv(self) -> Tensor:
@@ -185,8 +188,9 @@ class LlamaLayer(torch.autograd.Function):
 
         With ``is_recomputed`` only ``x`` is kept and the way back begins with the layer once more.
         """
-        middle, kept = _attention_half(x, frozen, lora, rotary, lengths)
-        out, kept_mlp = _mlp_half(middle, frozen, lora)
+        with frozen.held():
+            middle, kept = _attention_half(x, frozen, lora, rotary, lengths)
+            out, kept_mlp = _mlp_half(middle, frozen, lora)
         ctx.x, ctx.kept, ctx.kept_mlp = x, None, None
         if not is_recomputed:
             ctx.kept, ctx.kept_mlp = kept, kept_mlp
@@ -196,6 +200,11 @@ class LlamaLayer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
         """Args: ``grad`` (T, D) by the output. Returns the one by ``x`` where it is needed."""
+        with ctx.fixed[0].held():
+            return LlamaLayer._way_back(ctx, grad), None, None, None, None, None, None
+
+    @staticmethod
+    def _way_back(ctx: Any, grad: Tensor) -> Tensor | None:
         frozen, lora, (cos, sin), lengths = ctx.fixed
         x, kept, kept_mlp = ctx.x, ctx.kept, ctx.kept_mlp
         ctx.x = ctx.kept = ctx.kept_mlp = None
@@ -218,10 +227,9 @@ class LlamaLayer(torch.autograd.Function):
         rotate_(rotating, cos, -sin)
         by_low = lora.qkv.add_grads(normed, low_qkv, by_qkv)
         if not ctx.needs_input_grad[0]:
-            return None, None, None, None, None, None, None
+            return None
         by_normed = (by_low @ lora.qkv.a).addmm_(by_qkv, frozen.qkv)
-        by_x = rms_norm_backward(by_normed, x, frozen.norm_in, inverse).add_(by_middle)
-        return by_x, None, None, None, None, None, None
+        return rms_norm_backward(by_normed, x, frozen.norm_in, inverse).add_(by_middle)
 
 
 def _attention_half(

@@ -13,7 +13,9 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +66,7 @@ class LlamaStack:
         self._decoder = decoder
         self._head: Tensor = head.weight
         self._eps = float(base.config.rms_norm_eps)
-        self._frozen = [_freeze(layer, base.config, self._eps) for layer in decoder.layers]
+        self._frozen = [_freeze(layer, base.config, self._eps, held) for layer, held in _held(adapter, decoder)]
         self._lora = [_pairs(layer, adapter) for layer in decoder.layers]
         for lora in self._lora:
             for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
@@ -143,9 +145,24 @@ def _check_layer(layer: Any, dtype: torch.dtype) -> None:
         raise Unsuitable("own layers know the SiLU gate only")
 
 
+def _held(adapter: Adapter, decoder: Any) -> Iterator[tuple[Any, Callable[[], AbstractContextManager[None]]]]:
+    """Layers, and what makes sure that their weights are there; while one is in hand here, they are."""
+    for index, layer in enumerate(decoder.layers):
+        held = nullcontext if adapter.spread is None else functools.partial(adapter.spread.held, index)
+        with held():
+            yield layer, held
+
+
 def _joined(linears: list[Any], part: str) -> Tensor:
-    """One tensor of the parts of several layers; their own parameters become views into it."""
-    whole = torch.cat([getattr(each.base_layer, part).data for each in linears])
+    """One tensor of the parts of several layers, of which their own parameters are views; where not, they become it."""
+    parts: list[Tensor] = [getattr(each.base_layer, part).data for each in linears]
+    first = parts[0]
+    stores = {each.untyped_storage().data_ptr() for each in parts}
+    ends = [each.storage_offset() + each.numel() for each in parts]
+    if len(stores) == 1 and [each.storage_offset() for each in parts[1:]] == ends[:-1]:
+        rows = sum(each.shape[0] for each in parts)
+        return first.as_strided((rows, *first.shape[1:]), first.stride(), first.storage_offset())
+    whole = torch.cat(parts)
     at = 0
     for each in linears:
         parameter = getattr(each.base_layer, part)
@@ -163,7 +180,7 @@ def _weights(linears: list[Any]) -> Callable[[], Tensor]:
     return lambda: torch.cat([weight_of(each) for each in layers]) if len(layers) > 1 else weight_of(layers[0])
 
 
-def _freeze(layer: Any, config: Any, eps: float) -> FrozenLayer:
+def _freeze(layer: Any, config: Any, eps: float, held: Callable[[], AbstractContextManager[None]]) -> FrozenLayer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj]
     kv_heads = int(config.num_key_value_heads)
@@ -182,6 +199,7 @@ def _freeze(layer: Any, config: Any, eps: float) -> FrozenLayer:
             "gate_up": _weights([mlp.gate_proj, mlp.up_proj]),
             "down": _weights([mlp.down_proj]),
         },
+        held=held,
     )
 
 

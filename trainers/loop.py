@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from trainers import batches
 from trainers.adapter import Adapter
 from trainers.answers import Answers
 from trainers.archive import load
-from trainers.checkpoint import State, go_back, keep_checkpoint, load_checkpoint, save_checkpoint
+from trainers.checkpoint import State, keep_checkpoint, load_checkpoint, save_checkpoint
 from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
@@ -38,6 +38,7 @@ from trainers.events import AnswersMeasured, CheckpointSaved, EvalLoss, MemorySh
 from trainers.flops import Flops
 from trainers.footprint import evaluation_interval
 from trainers.forward import Forward, MicroBatch, micro_batch
+from trainers.holding import choose_holding
 from trainers.kto import Kto
 from trainers.methods import Method
 from trainers.optimiser import AdamW, Average, clip, learning_rate_at
@@ -64,7 +65,7 @@ class Parts:
 
 
 class Loop:
-    """One run. ``state`` and ``best`` are its result.
+    """One run. ``state`` and ``best``, this process's part of the best state, are its result.
 
     ``met`` (2, records) is each training record's loss when it was first and when it was last learnt from.
     """
@@ -87,10 +88,11 @@ class Loop:
         self._lengths = parts.train.lengths
         self._flops = Flops.of(parts.adapter)
         self.schedule = batches.Schedule(self._lengths, spec.batch_tokens, spec.epochs, spec.max_steps, spec.seed)
-        self._optimiser = AdamW(parts.adapter.weights, spec.optimiser)
+        self.holding = choose_holding(parts.adapter, group, spec.parallel)
+        self._optimiser = AdamW(self.holding.mine, spec.optimiser)
         self.state = State(micro_tokens=spec.micro_tokens or parts.device.micro_tokens)
-        self.best = parts.adapter.weights.clone()
-        self._average = Average(parts.adapter.weights, spec.average_decay) if spec.average_decay is not None else None
+        self.best = self.holding.mine.clone()
+        self._average = Average(self.holding.mine, spec.average_decay) if spec.average_decay is not None else None
         self.met = torch.full((2, len(parts.train)), math.nan)
         self._random = torch.get_rng_state()
         self._held_out_units = sum(parts.method.units(parts.held_out, index) for index in range(len(parts.held_out)))
@@ -144,50 +146,55 @@ class Loop:
         Raises:
             TrainerError: as ``trainers.archive.load``.
         """
-        load(self.parts.adapter, archive)
-        self.best.copy_(self.parts.adapter.weights)
+        adapter, mine = self.parts.adapter, self.holding.mine
+        begun = torch.empty(adapter.count, dtype=mine.dtype)
+        load(adapter, archive, begun)
+        mine.copy_(self.holding.cut(begun))
+        self.holding.publish()
+        self.best.copy_(mine)
         if self._average is not None:
-            self._average.vector.copy_(self.parts.adapter.weights)
+            self._average.vector.copy_(mine)
         self.parts.forward.refresh()
 
-    def resume(self, from_step: int | None = None) -> None:
-        """Takes up the last checkpoint of the output folder, or an older one that was kept.
+    def resume(self) -> None:
+        """Takes up the last checkpoint of the output folder.
 
         Raises:
-            TrainerError: as ``load_checkpoint`` and ``go_back``.
+            TrainerError: as ``load_checkpoint``.
         """
-        if from_step is not None:
-            go_back(self.out, from_step)
-        self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context)
-        places = {"weights": self.parts.adapter.weights, "best": self.best}
-        places |= {"first": self._optimiser.first, "second": self._optimiser.second}
-        if self._average is not None:
-            places["average"] = self._average.vector
+        vectors = self._vectors()
+
+        def keep(name: str, tensor: Tensor) -> Tensor:
+            return vectors[name].copy_(self.holding.cut(tensor)) if name in vectors else tensor
+
+        self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context, keep)
+        if not vectors.keys() <= tensors.keys():
+            raise TrainerError(
+                "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"
+            )
+        self.holding.publish()
         # Checkpoints of the first version do not have it.
         if "met" in tensors:
-            places["met"] = self.met
-        for name, place in places.items():
-            place.copy_(tensors[name])
+            self.met.copy_(tensors["met"])
         self._random = tensors["random"]
         torch.set_rng_state(self._random)
         self.parts.forward.refresh()
         self._speak(RunResumed(run=self.spec.run, step=self.state.step, steps=self.schedule.steps))
 
+    def _vectors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the trained numbers; in this process its parts of them."""
+        vectors = {"weights": self.holding.mine, "best": self.best}
+        vectors |= {"first": self._optimiser.first, "second": self._optimiser.second}
+        return vectors if self._average is None else vectors | {"average": self._average.vector}
+
     def save(self) -> None:
         """Writes the checkpoint of the last finished step; the first of several processes does."""
         if self.group.rank:
+            for part in self._vectors().values():
+                self.holding.whole(part)
             return
-        tensors: dict[str, Tensor] = {
-            "weights": self.parts.adapter.weights,
-            "best": self.best,
-            "first": self._optimiser.first,
-            "second": self._optimiser.second,
-            "random": self._random,
-            "met": self.met,
-        }
-        if self._average is not None:
-            tensors["average"] = self._average.vector
-        kept = {name: each.detach().cpu().clone() for name, each in tensors.items()}
+        kept = {name: self.holding.later(part) for name, part in self._vectors().items()}
+        kept |= {"random": self._random, "met": self.met}
         state = State(**(vars(self.state) | {"seconds": self.seconds}))
         size = save_checkpoint(self.out, state, kept, self._identity, self._key, self._context)
         if self.spec.keep_checkpoints > 1:
@@ -237,14 +244,17 @@ class Loop:
         if self.group.size > 1:
             torch.manual_seed(self._seed_of_step())
         self._survey(train, batch)
-        total = self._in_pieces(train, self.group.share(batch, self._lengths), learn, lambda: adapter.grads.zero_())
-        self.group.add(adapter.grads)
+        mine = self.group.share(batch, self._lengths)
+        total = self._in_pieces(train, mine, learn, adapter.clear_grads, is_learning=True)
+        grads = self.holding.summed_grads()
         total = self.group.total(total)
         self._meet(self._losses_of_all(batch, losses))
-        norm = clip(adapter.grads, spec.optimiser.clip_norm)
+        norm = self.holding.norm(grads)
+        clip(grads, norm, spec.optimiser.clip_norm)
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
         if math.isfinite(total) and math.isfinite(norm):
-            self._optimiser.step(adapter.grads, self.state.step, rate)
+            self._optimiser.step(grads, self.state.step, rate)
+            self.holding.publish()
             if self._average is not None:
                 self._average.follow(self.state.step)
             self.parts.forward.refresh()
@@ -296,17 +306,25 @@ class Loop:
                 self.met[0, index] = self.met[1, index]
 
     def _in_pieces(
-        self, split: Split, batch: list[int], work: Callable[[list[int], MicroBatch], float], begin: Callable[[], Any]
+        self,
+        split: Split,
+        batch: list[int],
+        work: Callable[[list[int], MicroBatch], float],
+        begin: Callable[[], Any],
+        *,
+        is_learning: bool = False,
     ) -> float:
-        """Sum of ``work`` over micro-batches, from ``begin`` again in smaller ones when memory runs out."""
+        """Sum of ``work`` over micro-batches, from ``begin`` again in smaller ones when memory runs out.
+
+        With ``is_learning`` the work goes through the model forth and back, else forth only.
+        """
         cut = batches.bucket if self.parts.forward.name == "bucket" else batches.pack
         lengths = {index: split.length_of(index) for index in batch}
         while True:
             begin()
             try:
                 total = 0.0
-                for piece in cut(batch, lengths, self.state.micro_tokens):
-                    self._stop.check()
+                for piece in self._in_step(cut(batch, lengths, self.state.micro_tokens), is_learning=is_learning):
                     total += work(piece, micro_batch(split, piece, self.parts.device.name))
                 return total
             except (MemoryError, RuntimeError) as fault:
@@ -314,7 +332,36 @@ class Loop:
                     raise
             self._shrink()
 
+    def _in_step(self, pieces: Iterable[list[int]], *, is_learning: bool) -> Iterator[list[int]]:
+        """Pieces one by one, as long as nobody asks to stop.
+
+        Where work is shared, all processes learn of a stop before the same pass, and make as many passes.
+        """
+        if not self.holding.is_shared:
+            for piece in pieces:
+                self._stop.check()
+                yield piece
+            return
+        waiting = list(pieces)
+        while self._is_more_to_do(len(waiting)):
+            if waiting:
+                yield waiting.pop(0)
+            else:
+                self.holding.accompany(is_learning=is_learning)
+
+    def _is_more_to_do(self, waiting: int) -> bool:
+        """Whether any process has pieces left; ends the run in all of them once one was asked to stop."""
+        told = torch.tensor([float(waiting), float(self._stop.is_due)])
+        self.group.add(told)
+        if told[1]:
+            self._stop.check()
+            raise Cancelled
+        return bool(told[0])
+
     def _shrink(self) -> None:
+        if self.parts.adapter.spread is not None:
+            hint = "set micro_tokens lower: processes whose layers are spread cannot try again alone"
+            raise TrainerError("memory.exhausted", "a micro-batch does not fit", hint, EXIT_MEMORY)
         if self.parts.device.name == "cuda":
             torch.cuda.empty_cache()
         hint = "set micro_tokens to this value to start with it; max_length and lora.rank also cost memory"
@@ -351,13 +398,13 @@ class Loop:
         is_untouched = is_start and self.spec.start is None
         held_out, method, forward = self.parts.held_out, self.parts.method, self.parts.forward
         adapter, run, step = self.parts.adapter, self.spec.run, self.state.step
-        judged = adapter.weights if self._average is None else self._average.vector
+        judged = self.holding.mine if self._average is None else self._average.vector
         # Without dropout, which would blur the loss and move the random state on.
         adapter.model.eval()
         everything = list(range(len(held_out)))
         # Methods that watch more than the loss want to see every record.
         is_shared = self.spec.method == "sft"
-        with self._holding(judged):
+        with self.having(judged):
             self._survey(held_out, everything)
             total = self._in_pieces(
                 held_out,
@@ -385,22 +432,35 @@ class Loop:
 
     def _answer(self, step: int) -> AnswersMeasured | None:
         """What the model answers as it is; the first of several processes asks it."""
-        if self.parts.answers is None or self.group.rank:
+        answers = self.parts.answers
+        if answers is None:
             return None
-        return self.parts.answers.look(self.parts, step, self._stop)
+
+        def look() -> AnswersMeasured | None:
+            try:
+                return answers.look(self.parts, step, self._stop)
+            except Cancelled:
+                if not self.holding.is_shared:
+                    raise
+                return None  # all hear of it below, and leave together
+
+        answered = self.holding.by_first(look)
+        if self.holding.is_shared:
+            self._is_more_to_do(0)
+        return answered
 
     def _agree_on(self, answered: AnswersMeasured | None) -> float:
         """The score of the answers, in every process."""
         return self.group.total(0.0 if answered is None else answered.score)
 
     @contextmanager
-    def _holding(self, vector: Tensor) -> Iterator[None]:
+    def having(self, part: Tensor) -> Iterator[None]:
         """With other weights in the model, unless they are its own."""
-        if vector is self.parts.adapter.weights:
+        if part is self.holding.mine:
             yield
             return
         try:
-            with self.parts.adapter.holding(vector):
+            with self.holding.having(part):
                 self.parts.forward.refresh()
                 yield
         finally:

@@ -34,12 +34,10 @@ def learning_rate_at(step: int, steps: int, settings: OptimiserSpec) -> float:
     return settings.learning_rate * share[settings.schedule]
 
 
-def clip(grads: Tensor, most: float) -> float:
-    """Shortens the vector to length ``most`` where it is longer (0: never); returns its length before."""
-    norm = float(torch.linalg.vector_norm(grads))
+def clip(grads: Tensor, norm: float, most: float) -> None:
+    """Shortens a vector of length ``norm``, or a part of it, as for length ``most`` where it is longer (0: never)."""
     if most and norm > most:
         grads.mul_(most / norm)
-    return norm
 
 
 class AdamW:

@@ -1,5 +1,7 @@
 """Data parallel training: several processes learn one batch together, each a part of its records.
 
+With ``parallel.shard`` each holds only its part of what is trained, or of the model (``trainers.holding``).
+
 Rank 0 is the process that was started; it starts the others, hands them the keys over their stdin, and alone speaks,
 checkpoints and ships. Weights and gradients are one vector each (`trainers.adapter`), so one sum over the processes
 makes a step: each divides its loss by the supervised tokens of the whole batch before the gradients are added, so
@@ -173,6 +175,12 @@ class Ranks(Group):
         except RuntimeError:
             raise loss_among(self._fates) from None
         return whole.to(part.device)
+
+
+def own_slice(vector: Tensor, group: Group) -> Tensor:
+    """What ``Group.scatter`` would give of a vector that only one process holds."""
+    share = slice_length(vector.numel(), group.size)
+    return pad(vector, share * group.size)[group.rank * share : (group.rank + 1) * share]
 
 
 class Fate:

@@ -20,7 +20,7 @@ from pathlib import Path
 from trainers.errors import EXIT_MEMORY, TrainerError
 from trainers.footprint import Footprint, ModelShape, Plan, footprint
 from trainers.model_folder import ModelFolder
-from trainers.spec import QuantiseSpec, Spec
+from trainers.spec import SHARDS, QuantiseSpec, Spec
 
 #: Left to the rest of the machine and to what the sums do not see.
 RESERVE = 0.06
@@ -162,7 +162,16 @@ def _advice(spec: Spec, shape: ModelShape, lengths: Sequence[int], verdict: Verd
     return f"no single change would fit; most is taken by {cause}: a smaller base model or more memory is needed"
 
 
+def _shards(spec: Spec, lengths: Sequence[int]) -> Iterator[tuple[str, Spec, Sequence[int]]]:
+    """What changes nothing of the result: more is shared out among the processes."""
+    further = SHARDS[SHARDS.index(spec.parallel.shard) + 1 :] if spec.parallel.size > 1 else ()
+    for shard in further:
+        if shard != "weights" or spec.quantise is None:
+            yield f"parallel.shard {shard}", replace(spec, parallel=replace(spec.parallel, shard=shard)), lengths
+
+
 def _changes(spec: Spec, lengths: Sequence[int]) -> Iterator[tuple[str, Spec, Sequence[int]]]:
+    yield from _shards(spec, lengths)
     if spec.micro_tokens is not None and spec.micro_tokens > LEAST_TOKENS:
         yield "micro_tokens left to the trainer", replace(spec, micro_tokens=LEAST_TOKENS), lengths
     for most in (each for each in SHORTER if each < spec.max_length):

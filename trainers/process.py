@@ -158,6 +158,11 @@ class Stop:
         sys.stdout.flush()
         os._exit(code)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a signal came or nobody listens."""
+        return self.is_asked or not self._speak.is_heard
+
     def check(self) -> None:
         """To be called between two pieces of work.
 
@@ -167,7 +172,7 @@ class Stop:
         """
         if self.is_pause:
             raise Paused
-        if self.is_asked or not self._speak.is_heard:
+        if self.is_due:
             raise Cancelled
 
 

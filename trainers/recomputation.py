@@ -31,17 +31,23 @@ def recompute_layers(model: Any, during: Callable[[], AbstractContextManager[Any
     """
     from trainers.errors import TrainerError
 
+    layers = layers_of(model)
+    if layers is None:
+        raise TrainerError(
+            "spec.recompute", "this model's layers are not in one list", "set recompute to never and micro_tokens lower"
+        )
+    for layer in layers:
+        layer.forward = functools.partial(
+            checkpoint, layer.forward, use_reentrant=False, context_fn=lambda: (nullcontext(), during())
+        )
+    return len(layers)
+
+
+def layers_of(model: Any) -> torch.nn.ModuleList | None:
+    """The decoder's layers where transformers keeps them, in the one list of their number."""
     stacks = [
         each
         for each in model.modules()
         if isinstance(each, torch.nn.ModuleList) and len(each) == model.config.num_hidden_layers
     ]
-    if len(stacks) != 1:
-        raise TrainerError(
-            "spec.recompute", "this model's layers are not in one list", "set recompute to never and micro_tokens lower"
-        )
-    for layer in stacks[0]:
-        layer.forward = functools.partial(
-            checkpoint, layer.forward, use_reentrant=False, context_fn=lambda: (nullcontext(), during())
-        )
-    return len(stacks[0])
+    return stacks[0] if len(stacks) == 1 else None

@@ -37,6 +37,8 @@ SAMPLES = 10
 def measure_records(loop: Loop, tokenizer: Any, out: Path, key: bytes, stop: Stop) -> RecordsMeasured:
     """Writes the file, worst record first: JSON lines of id, loss, units and, of the worst and best, the text.
 
+    The losses are those by the weights in hand.
+
     Raises:
         TrainerError: ``output.unusable``.
         Cancelled: a signal came.
@@ -121,18 +123,15 @@ def _text(split: Split, index: int, tokenizer: Any) -> str:
 
 @torch.no_grad()
 def _losses(loop: Loop, stop: Stop) -> list[float]:
-    """Mean loss of each held-out record by the best state."""
+    """Mean loss of each held-out record by the state in hand."""
     parts = loop.parts
     split, method, forward = parts.held_out, parts.method, parts.forward
     losses = []
     parts.adapter.model.eval()
-    with parts.adapter.holding(loop.best):
-        forward.refresh()
-        for index in range(len(split)):
-            stop.check()
-            batch = micro_batch(split, [index], parts.device.name)
-            losses.append(method.measure(forward, batch) / method.units(split, index))
-    forward.refresh()
+    for index in range(len(split)):
+        stop.check()
+        batch = micro_batch(split, [index], parts.device.name)
+        losses.append(method.measure(forward, batch) / method.units(split, index))
     parts.adapter.model.train(parts.adapter.has_dropout)
     # What was seen here record by record is no evaluation of its own.
     method.measured(loop.spec.run, loop.state.step)

@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainers.adapter import Adapter, lay
 from trainers.answers import Answers
 from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
-from trainers.checkpoint import has_checkpoint
+from trainers.checkpoint import go_back, has_checkpoint
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, FitChecked, RunFinished, RunStarted, SpecValid
 from trainers.fit import check_fit, free_bytes, machine_of
 from trainers.forward import choose_forward
+from trainers.hollow_model import load_hollow
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts, is_memory_short
 from trainers.methods import choose_method
@@ -42,6 +44,7 @@ from trainers.sealed import ADAPTER_FILE, read_sealed, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spans import tags_of
 from trainers.spec import JUDGED, PAIRED, TAGGED, ObjectSpec, Spec
+from trainers.spread import spread_frozen, spread_trained
 from trainers.token_classification import encode_tagged
 
 
@@ -83,11 +86,37 @@ def load_split(
     return encode(records, tokenizer, spec.max_length, spec.too_long, are_all_learnt=spec.turns == "all")
 
 
-def load_trained(spec: Spec, folder: ModelFolder, device: Device) -> Adapter:
-    """The model laid out for training: full training keeps its weights in fp32 and multiplies as the device does."""
+def load_trained(spec: Spec, folder: ModelFolder, device: Device, group: Group = ALONE) -> Adapter:
+    """The model laid out for training: full training keeps its weights in fp32 and multiplies as the device does.
+
+    Where layers are spread over the processes, each reads its part of them; of a model that has to be loaded whole
+    first they take turns.
+
+    Raises:
+        TrainerError: as ``load_base``, ``lay`` and ``spread_frozen``.
+    """
     dtype = torch.float32 if spec.way == "full" else device.dtype
-    adapter = lay(load_base(folder, device, dtype, spec.quantise), spec)
-    if dtype != device.dtype:
+    if group.size == 1 or spec.parallel.shard != "weights":
+        return _laid(spec, load_base(folder, device, dtype, spec.quantise), device)
+    spread = spread_trained if spec.way == "full" else spread_frozen
+    # What begins with parts or lengths of the weights has to see them.
+    is_blind = spec.way != "dora" and spec.lora.init == "default"
+    hollow = load_hollow(folder, device, dtype) if is_blind else None
+    if hollow is not None:
+        adapter = _laid(spec, hollow.model, device, is_spread=True)
+        spread(adapter, group, hollow.read)
+        return adapter
+    for rank in range(group.size):
+        if rank == group.rank:
+            adapter = _laid(spec, load_base(folder, device, dtype), device, is_spread=True)
+            spread(adapter, group)
+        group.total(0.0)
+    return adapter
+
+
+def _laid(spec: Spec, model: Any, device: Device, *, is_spread: bool = False) -> Adapter:
+    adapter = lay(model, spec, is_spread=is_spread)
+    if spec.way == "full" and device.dtype != torch.float32:
         adapter.autocast = device.dtype
     adapter.model.train(adapter.has_dropout)
     return adapter
@@ -123,7 +152,7 @@ class Bench:
         return None if self.verdict is None else check_fit(spec, self.parts, self.verdict)
 
 
-def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Stop) -> Bench:
+def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Stop, group: Group = ALONE) -> Bench:
     """Reads the data, loads the model and settles how steps will be made; ``out`` is where a run would write.
 
     Raises:
@@ -146,7 +175,7 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
         refuse_unfit(
             choose_plan(spec, shape, lengths, machine_of(device), likely_forward(spec), free_bytes(device.name))
         )
-    adapter = load_trained(spec, folder, device)
+    adapter = load_trained(spec, folder, device, group)
     stop.check()
     forward = choose_forward(adapter, spec.packing)
     verdict = None
@@ -186,7 +215,7 @@ def prepare(
         TrainerError: as ``assemble``.
         Cancelled: a signal came.
     """
-    bench = assemble(spec, keys, out, speak, stop)
+    bench = assemble(spec, keys, out, speak, stop, group)
     parts, folder = bench.parts, bench.folder
     device, forward, adapter = parts.device, parts.forward, parts.adapter
     torch.manual_seed(spec.seed)
@@ -206,7 +235,7 @@ def prepare(
             threads=device.threads,
             base_digest=folder.digest,
             parameters=folder.parameters,
-            trainable=adapter.weights.numel(),
+            trainable=adapter.count,
             steps=loop.schedule.steps,
             micro_tokens=loop.state.micro_tokens,
         )
@@ -244,21 +273,19 @@ def train(
     Of several processes all learn, and the first alone speaks to people, saves and ships.
 
     Raises:
-        TrainerError: ``checkpoint.missing`` when ``must_resume`` and there is none; as ``prepare`` and ``Loop.go``.
+        TrainerError: ``checkpoint.missing`` when ``must_resume`` and there is none; as ``prepare``, ``go_back`` and
+            ``Loop.go``.
         Cancelled: a signal came; ``out`` holds a checkpoint if at least one step was made.
     """
     if must_resume and not has_checkpoint(out):
         raise TrainerError("checkpoint.missing", f"no checkpoint in {out}", "use run to start from the beginning")
     loop, folder, tokenizer = prepare(spec, keys, out, speak, stop, group)
-    if group.rank:
-        group.total(0.0)  # the first one may go back to an older checkpoint
+    if from_step is not None and not group.rank:
+        go_back(out, from_step)
+    group.total(0.0)  # nobody takes up a checkpoint that the first one is about to go back from
     if has_checkpoint(out):
-        loop.resume(None if group.rank else from_step)
-    if not group.rank:
-        group.total(0.0)
+        loop.resume()
     loop.go()
-    if group.rank:
-        return
     if not math.isfinite(loop.state.best_loss):
         raise TrainerError(
             "training.diverged",
@@ -266,14 +293,28 @@ def train(
             "lower optimiser.learning_rate, or set precision to fp32",
             EXIT_FAULT,
         )
-    speak(measure_records(loop, tokenizer, out, keys.output_key, stop))
+    with loop.having(loop.best):
+        measured = loop.holding.by_first(lambda: measure_records(loop, tokenizer, out, keys.output_key, stop))
+    best = loop.holding.whole(loop.best)
+    if measured is None:
+        return
+    speak(measured)
     speak(tell_met(loop, tokenizer, out, keys.output_key))
-    _finish(spec, keys, out, speak, loop, folder, tokenizer)
+    _finish(spec, keys, out, speak, loop, best, folder, tokenizer)
 
 
-def _finish(spec: Spec, keys: Keys, out: Path, speak: Speaker, loop: Loop, folder: ModelFolder, tokenizer: Any) -> None:
+def _finish(
+    spec: Spec,
+    keys: Keys,
+    out: Path,
+    speak: Speaker,
+    loop: Loop,
+    best: Tensor,
+    folder: ModelFolder,
+    tokenizer: Any,
+) -> None:
     adapter, state = loop.parts.adapter, loop.state
-    archive = pack(adapter, loop.best, folder, _card(spec, adapter, loop, folder), tokenizer)
+    archive = pack(adapter, best, folder, _card(spec, adapter, loop, folder), tokenizer)
     context = context_of(spec.output.context)
     written = write_sealed(out / ADAPTER_FILE, archive, keys.output_key, context)
     speak(
@@ -313,7 +354,7 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
     return (
         f"---\nlibrary_name: {library}\n---\n\n"
         f"# {title} of run {spec.run}\n\n"
-        f"{ways[spec.way]} on {folder.path.name}, {adapter.weights.numel()} trained weights{held}.\n\n"
+        f"{ways[spec.way]} on {folder.path.name}, {adapter.count} trained weights{held}.\n\n"
         + (
             f"- learnt from pairs of answers ({spec.method.upper()}, beta {spec.preference.beta:g})\n"
             if is_paired

@@ -12,11 +12,12 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from compliance.vault import ObjectContext, VaultError, atomic_output, open_reader, seal_writer
+from compliance.vault import ObjectContext, OpenReader, VaultError, atomic_output, open_reader, seal_writer
 from trainers.errors import TrainerError
 
 ADAPTER_FILE = "adapter.sealed"
@@ -58,11 +59,22 @@ def read_sealed(path: Path, key: bytes, context: ObjectContext) -> bytes:
     """The content of an object, verified to its end.
 
     Raises:
+        TrainerError: as ``opened_sealed``.
+    """
+    with opened_sealed(path, key, context) as reader:
+        return reader.readall()
+
+
+@contextmanager
+def opened_sealed(path: Path, key: bytes, context: ObjectContext) -> Iterator[OpenReader]:
+    """An object to be read in pieces; verified to its end only where it is read to its end.
+
+    Raises:
         TrainerError: ``output.unreadable``, when key, context or bytes are not those it was sealed with.
     """
     try:
         with path.open("rb") as source, open_reader(source, key, context) as reader:
-            return reader.readall()
+            yield reader
     except VaultError as fault:
         raise TrainerError(
             "output.unreadable",

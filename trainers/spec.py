@@ -53,6 +53,8 @@ TAGGED = ("token-classification",)
 #: Methods that train a head of their own for named labels.
 LABELLED = ("classification", *TAGGED)
 
+SHARDS = ("none", "optimiser", "weights")
+
 _TOKEN = Text(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}", "a short token without spaces")
 _PATH = Text(r"[^\x00]{1,4096}", "a path")
 _DIGEST = Text(r"sha256:[0-9a-f]{64}", "sha256: and 64 hexadecimal digits")
@@ -177,12 +179,26 @@ class AnswersSpec:
 class ParallelSpec:
     """Processes that learn each batch together, one device each. Changes speed, not the result beyond rounding.
 
-    ``processes`` is how many on each machine, ``nodes`` how many machines.
+    ``processes`` is how many on each machine, ``nodes`` how many machines. ``shard`` says what each process holds only
+    its part of: ``optimiser`` the moments, the average and the best state of what is trained (ZeRO-2); ``weights`` also
+    the layers of the model, which are whole only while they are used (ZeRO-3, FSDP; not of a quantised base). With one
+    process there is nothing to share.
     """
 
     kind: str = declared(Choice(("data",)), "data")
     processes: int = declared(Whole(1, 1024), 1)
     nodes: int = declared(Whole(1, 256), 1)
+    shard: str = declared(Choice(SHARDS), "none")
+
+    @property
+    def holders(self) -> int:
+        """Among how many processes the optimiser's state lies."""
+        return 1 if self.shard == "none" else self.size
+
+    @property
+    def size(self) -> int:
+        """Processes on all machines together."""
+        return self.processes * self.nodes
 
 
 @dataclass(frozen=True)
@@ -279,6 +295,8 @@ def read_spec(document: Any) -> Spec:
         problems.append("best_by: wants answers.metric and at least one of answers.prompts")
     if spec.lora.init == "pissa" and (spec.way == "dora" or spec.quantise is not None):
         problems.append("lora.init: pissa goes with way lora on a base that is not quantised")
+    if spec.quantise is not None and spec.parallel.shard == "weights":
+        problems.append("parallel.shard: a quantised base is not spread; optimiser goes with it")
     if spec.quantise is not None and spec.way == "full":
         problems.append("quantise: weights that are trained themselves are not quantised")
     labels = spec.classification.labels if spec.classification is not None else ()

@@ -1,4 +1,4 @@
-"""A safetensors file in pieces, so that memory never holds it beside its tensors.
+"""A safetensors file in pieces, so that memory never holds it beside its tensors, nor all of these at once.
 
 Guarantees: safetensors itself reads what the pieces make; equal tensors give equal bytes. Does not: copy a tensor that
 lies contiguous in main memory.
@@ -13,7 +13,9 @@ Example:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from io import RawIOBase
 from typing import Any
 
 import torch
@@ -21,6 +23,16 @@ from torch import Tensor
 
 NAMES = {torch.bfloat16: "BF16", torch.float32: "F32", torch.float16: "F16", torch.uint8: "U8", torch.int8: "I8"}
 PIECE_BYTES = 8 << 20
+MOST_HEADER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Later:
+    """A tensor that is made when its turn comes."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    make: Callable[[], Tensor]
 
 
 def header_of(forms: Mapping[str, tuple[torch.Size, torch.dtype]], metadata: Mapping[str, str]) -> tuple[bytes, int]:
@@ -43,8 +55,54 @@ def pieces_of(tensor: Tensor) -> Iterator[memoryview]:
         yield memoryview(flat[begin : begin + PIECE_BYTES])
 
 
-def pieces_of_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+def pieces_of_file(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
     """The whole file."""
     yield header_of({name: (each.shape, each.dtype) for name, each in tensors.items()}, metadata)[0]
     for each in tensors.values():
-        yield from pieces_of(each)
+        yield from pieces_of(each.make() if isinstance(each, Later) else each)
+
+
+def read_file(
+    source: RawIOBase, judge: Callable[[dict[str, str]], None], keep: Callable[[str, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Reads such a file to its end, one tensor after the other.
+
+    Args:
+        source: the file.
+        judge: sees the metadata before any tensor is read, and raises where the rest is not wanted.
+        keep: gives what is to be kept of a named tensor.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no such file, or none of ours.
+    """
+    length = int.from_bytes(_exactly(source, 8), "little")
+    if length > MOST_HEADER_BYTES:
+        raise ValueError("no header")
+    header = json.loads(_exactly(source, length))
+    judge(header.pop("__metadata__"))
+    dtypes = {name: dtype for dtype, name in NAMES.items()}
+    tensors = {}
+    at = 0
+    for name, facts in header.items():
+        begin, end = facts["data_offsets"]
+        if begin != at or end < begin:
+            raise ValueError("tensors do not follow one another")
+        raw, at = _exactly(source, end - begin), end
+        flat = (
+            torch.frombuffer(raw, dtype=dtypes[facts["dtype"]]) if raw else torch.empty(0, dtype=dtypes[facts["dtype"]])
+        )
+        tensors[name] = keep(name, flat.view(facts["shape"]))
+    if source.read(1):
+        raise ValueError("more than was announced")
+    return tensors
+
+
+def _exactly(source: RawIOBase, count: int) -> bytearray:
+    found = bytearray(count)
+    view, at = memoryview(found), 0
+    while at < count:
+        step = source.readinto(view[at:])
+        if not step:
+            raise ValueError("it ends too early")
+        at += step
+    return found
