@@ -71,6 +71,15 @@ def test_a_trained_model_is_compressed_exported_and_loaded_elsewhere(
 
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").num_parameters() > 10_000
     assert AutoTokenizer.from_pretrained(tmp_path / "model").chat_template
+    asked_for = request_export(actor=house.officer, release=release, form="compressed", way="blocks-1")
+    smaller = exports.make_export(str(asked_for.pk))
+    assert (smaller.state, smaller.failure) == (ExportState.READY, "")
+    assert smaller.figures["parameters"] < compression.rows[0]["parameters"]
+    whole = b"".join(exports.hand_out(actor=house.officer, export=exports.EXPORTS.get(pk=smaller.pk)))
+    with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
+        tar.extractall(tmp_path / "smaller", filter="data")
+    assert "compressed as blocks-1" in (tmp_path / "smaller" / "README.md").read_text()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "smaller").config.num_hidden_layers == 1
     left = ["grep", "-rlaF", "-e", "Dressing changed", "-e", "__metadata__", str(run_folder(done))]
     left.append(str(settings.STEWARD_OBJECTS))
     assert subprocess.run(left, capture_output=True, text=True, check=False).stdout == ""
