@@ -73,6 +73,19 @@ def test_another_workflow_brings_its_settings_and_the_preview_follows(house: Any
     expect(page.locator("#preview")).to_contain_text("Epochs: give a whole number")
 
 
+def test_the_name_follows_the_dataset_version_until_another_is_typed(house: Any, running: Any, open_as: Any) -> None:
+    first, second = running.dataset_version, house.approve(house.imported(visits(12)))
+    page = open_as(house.analyst, f"/w/{house.workspace.slug}/fine-tunes/new/?version={first.pk}")
+    name, version = page.get_by_label("Name"), page.get_by_label("Dataset version")
+    expect(name).to_have_value(f"{first.dataset.name} #2")
+    version.select_option(str(second.pk))
+    expect(name).to_have_value(f"{second.dataset.name} #2")
+    expect(page.locator("#preview")).to_contain_text(f"{second.dataset.name} #2")
+    name.fill("mine")
+    version.select_option(str(first.pk))
+    expect(name).to_have_value("mine")
+
+
 @pytest.mark.parametrize(("width", "look"), [(1440, "light"), (390, "dark")])
 def test_no_page_breaks_out_of_its_frame(house: Any, running: Any, open_as: Any, width: int, look: str) -> None:
     version = running.dataset_version

@@ -137,6 +137,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "base_models": list(BaseModel.objects.all()),
         "workflows": pack.workflows,
         "workflow": workflow,
+        "number": number,
         "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),
         "clone_source": source,
         **settings.shown(given if given.get("took", settings.took) == settings.took else {}),

@@ -1,4 +1,5 @@
-// Marks the settings that differ from those of the run that is being cloned; the preview names them.
+// The form of a new fine-tune. Marks the settings that differ from those of the run that is being cloned, which the
+// preview names; and lets the name follow the dataset version until somebody types another.
 (() => {
   "use strict";
   function mark() {
@@ -9,4 +10,13 @@
     }
   }
   document.addEventListener("htmx:afterSettle", mark);
+
+  const name = document.getElementById("name");
+  const version = document.getElementById("version");
+  let suggested = version?.selectedOptions[0]?.dataset.name;
+  version?.addEventListener("input", () => {
+    const next = version.selectedOptions[0].dataset.name;
+    if (name.value === suggested) name.value = next;
+    suggested = next;
+  });
 })();
