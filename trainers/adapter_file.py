@@ -60,7 +60,8 @@ class OpenedAdapter:
         low_rank: factors laid over the base, or None.
         prompt: (P, D) vectors before every input, or None.
         model: a model of its own, or None where the base's is used.
-        head: (labels, D) of a classifier, whose answer is one of ``labels``.
+        head: (labels, D) of a classifier, whose answer is one of ``labels``; or of tags, which it gives to tokens.
+        bias: (labels,) of a head for tags.
         bytes: of all of these.
     """
 
@@ -69,7 +70,13 @@ class OpenedAdapter:
     model: Any = None
     head: Tensor | None = None
     labels: tuple[str, ...] = ()
+    bias: Tensor | None = None
     bytes: int = 0
+
+    @property
+    def are_tags(self) -> bool:
+        """Whether the labels are tags, one for each token, and the answer spans."""
+        return self.bias is not None
 
 
 def open_archive(content: bytes, model: Any, layers: RowLayers, folder: ModelFolder) -> OpenedAdapter:
@@ -115,10 +122,6 @@ def _unreadable(why: str) -> TrainerError:
     return TrainerError("adapter.unreadable", f"the adapter cannot be read: {why}", "give adapter.sealed of a run")
 
 
-def _tagger() -> TrainerError:
-    return TrainerError("adapter.setting", "a model that labels tokens has nothing to say in a chat", "use evaluate")
-
-
 def _unserved(what: str) -> TrainerError:
     return TrainerError(
         "adapter.setting", f"the adapter's setting {what} is not served here", "merge it with `export` and serve that"
@@ -128,8 +131,6 @@ def _unserved(what: str) -> TrainerError:
 def _low_rank(
     tensors: dict[str, Tensor], settings: dict[str, Any], labels: list[str], layers: RowLayers
 ) -> OpenedAdapter:
-    if settings.get("task_type") == "TOKEN_CLS":
-        raise _tagger()
     for name, neutral in _NEUTRAL.items():
         if name in settings and settings[name] not in neutral:
             raise _unserved(name)
@@ -138,7 +139,7 @@ def _low_rank(
     rank = int(settings["r"])
     scaling = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     parts = {name.removeprefix(_PREFIX).removesuffix(".weight"): each for name, each in tensors.items()}
-    head = parts.pop(HEAD, None)
+    head, bias = parts.pop(HEAD, None), parts.pop(f"{HEAD}.bias", None)
     factors = {}
     for path in sorted({name.rpartition(".")[0] for name in parts}):
         layer = layers.layers.get(path)
@@ -156,9 +157,10 @@ def _low_rank(
     opened = OpenedAdapter(LowRank(factors), labels=tuple(labels))
     some = next(iter(factors.values())).low
     if labels:
-        if head is None or head.shape[0] != len(labels):
+        if head is None or head.shape[0] != len(labels) or (bias is None) == (settings.get("task_type") == "TOKEN_CLS"):
             raise _unreadable("it has labels and no head for them")
         opened.head = head.to(some.device, some.dtype)
+        opened.bias = None if bias is None else bias.to(some.device, some.dtype)
     tensors_held = [each for part in factors.values() for each in (part.low, part.high)]
     opened.bytes = sum(each.numel() * each.element_size() for each in tensors_held)
     return opened
@@ -191,10 +193,8 @@ def _whole_model(tensors: dict[str, Tensor], config: dict[str, Any], base: Any) 
     """A fully trained model beside the base; of a classifier with its head."""
     if config.get("model_type") != base.config.model_type:
         raise TrainerError("adapter.other", "the model is of another family than the base", "serve it by itself")
-    if any("ForTokenClassification" in str(each) for each in config.get("architectures") or []):
-        raise _tagger()
     named = config.get("id2label") or {}
-    head = tensors.pop(f"{HEAD}.weight", None)
+    head, bias = tensors.pop(f"{HEAD}.weight", None), tensors.pop(f"{HEAD}.bias", None)
     labels = tuple(named[str(number)] for number in range(len(named))) if head is not None else ()
     words = base.get_input_embeddings().weight
     try:
@@ -220,5 +220,6 @@ def _whole_model(tensors: dict[str, Tensor], config: dict[str, Any], base: Any) 
         model=model.to(words.device),
         labels=labels,
         head=None if head is None else head.to(words.device, words.dtype),
+        bias=None if bias is None else bias.to(words.device, words.dtype),
         bytes=held,
     )

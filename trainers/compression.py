@@ -37,7 +37,7 @@ from trainers import dropping, pruning, quantising
 from trainers.adapter import lay_lora
 from trainers.archive import model_texts
 from trainers.base_model import load_base
-from trainers.encoding import Split, encode, encode_pairs, prompt_tokens
+from trainers.encoding import Split, encode, encode_judged, encode_pairs, prompt_tokens
 from trainers.errors import TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import CompressionFinished, CompressionMeasured
@@ -54,7 +54,7 @@ from trainers.parity import Answers, answers, compare
 from trainers.process import Speaker, Stop
 from trainers.sealed import Written
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import PAIRED, LoraSpec, Spec
+from trainers.spec import JUDGED, PAIRED, LoraSpec, Spec
 
 DEFAULT_WAYS = ("int8", "int4", "magnitude-50", "wanda-50", "wanda-2:4", "groups-1+heal", "blocks-3+heal")
 REPORT_FILE = "compression.json"
@@ -189,6 +189,7 @@ def _room(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: S
     some = _split(spec, _records(spec, keys, "train", CALIBRATION_ROWS, stop), tokenizer)
     calibration = [list(some.tokens_of(index)) for index in range(len(some))]
     asked = _records(spec, keys, "test", task.limit, stop) if task.metric else []
+    asked = [record for record in asked if record.is_reference]
     return _Room(spec, keys, out, task, bench, weights, exam, asked, calibration, speak, stop)
 
 
@@ -277,9 +278,8 @@ def _heal(room: _Room, way: str, model: Any, masks: dict[str, Tensor]) -> None:
 def _learnt(room: _Room, shard: str) -> Split:
     spec = room.spec
     records = _records(spec, room.keys, shard, 1 << 40, room.stop)
-    return (encode_pairs if spec.method in PAIRED else encode)(
-        records, room.bench.tokenizer, spec.max_length, spec.too_long
-    )
+    read = encode_pairs if spec.method in PAIRED else encode_judged if spec.method in JUDGED else encode
+    return read(records, room.bench.tokenizer, spec.max_length, spec.too_long)
 
 
 def _measured(room: _Room, way: str, model: Any, expected: Answers | None) -> tuple[Answers, CompressionMeasured]:

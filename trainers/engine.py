@@ -36,6 +36,7 @@ from trainers.errors import TrainerError
 from trainers.row_adapters import LowRank, RowLayers
 from trainers.row_attention import Piece, RowCache
 from trainers.sampling import Sampler
+from trainers.spans import untagged, written
 
 IDLE_WAIT_SECONDS = 0.2
 
@@ -61,7 +62,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ask:
-    """One request, in tokens. ``adapter`` None is the base."""
+    """One request, in tokens. ``adapter`` None is the base.
+
+    Of an adapter that tags tokens ``read`` is the text and ``places`` are the tokens' begins and ends in it.
+    """
 
     prompt: list[int]
     adapter: OpenedAdapter | None
@@ -69,11 +73,13 @@ class Ask:
     max_tokens: int
     stops: list[str]
     stop_tokens: frozenset[int] = frozenset()
+    read: str = ""
+    places: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Done:
-    """The last reply. ``finish`` is stop (an end token, a stop string or a label) or length."""
+    """The last reply. ``finish`` is stop (an end token, a stop string, a label or spans) or length."""
 
     finish: str
     prompt_tokens: int
@@ -90,12 +96,18 @@ class Row:
     replies: queue.SimpleQueue[str | Done | TrainerError] = field(default_factory=queue.SimpleQueue)
     is_cancelled: bool = False
     answer: list[int] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         soft = self.ask.adapter.prompt if self.ask.adapter is not None else None
         self.soft = 0 if soft is None else soft.shape[0]
         self.cache = RowCache(self.positions)
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the state at each of its tokens is kept, in ``states``."""
+        return self.ask.adapter is not None and self.ask.adapter.are_tags
 
     @property
     def unread(self) -> int:
@@ -268,7 +280,9 @@ class Engine:
             return
         for index, (row, _) in enumerate(ending):
             try:
-                if row.ask.adapter is not None and row.ask.adapter.head is not None:
+                if row.is_tagged:
+                    self._tag(row)
+                elif row.ask.adapter is not None and row.ask.adapter.head is not None:
                     self._label(row, row.ask.adapter, hidden[index])
                 else:
                     sampler = row.ask.sampler
@@ -279,6 +293,16 @@ class Engine:
     def _label(self, row: Row, adapter: OpenedAdapter, hidden: Tensor) -> None:
         assert adapter.head is not None
         row.replies.put(adapter.labels[int((adapter.head @ hidden).argmax())])
+        self._finish(row, "stop", 1)
+
+    def _tag(self, row: Row) -> None:
+        adapter = row.ask.adapter
+        assert adapter is not None
+        assert adapter.head is not None
+        assert adapter.bias is not None
+        logits = torch.cat(row.states).float() @ adapter.head.float().T + adapter.bias.float()
+        found = untagged(logits.argmax(-1).tolist(), row.ask.places, row.ask.read, adapter.labels)
+        row.replies.put(written(found))
         self._finish(row, "stop", 1)
 
     def _extend(self, row: Row, token: int) -> None:
@@ -313,7 +337,7 @@ class Engine:
         self._let_go(row)
 
     def _let_go(self, row: Row) -> None:
-        row.cache = RowCache(0)
+        row.cache, row.states = RowCache(0), []
         if row.ask.adapter is not None:
             self._released(row.ask.adapter)
 
@@ -336,17 +360,25 @@ class Body:
     def read(self, parts: list[tuple[Row, int]]) -> tuple[Tensor, Tensor]:
         """Takes each row so many tokens further; (R, V) logits and (R, D) hidden states of rows that were read whole.
 
-        Where no row was, one of either is returned all the same.
+        A row whose tokens are tagged gets the states of all that were read of it.
         """
         device = self._words.weight.device
         tokens = torch.tensor([token for row, count in parts for token in row.tokens(count)], device=device)
         places = [row.cache.length + index for row, count in parts for index in range(count)]
         embedded = self._words(tokens)
-        pieces, lasts, at = [], [], 0
+        pieces: list[Piece] = []
+        looked_at: list[int] = []
+        lasts: list[int] = []
+        tagged: list[tuple[Row, slice]] = []
+        at = 0
         for row, count in parts:
             pieces.append(Piece(row.cache, at, at + count))
+            if row.is_tagged:
+                tagged.append((row, slice(len(looked_at), len(looked_at) + count)))
+                looked_at += range(at, at + count)
             if count == row.unread:
-                lasts.append(at + count - 1)
+                lasts.append(len(looked_at))
+                looked_at.append(at + count - 1)
             soft = row.ask.adapter.prompt if row.ask.adapter is not None else None
             if soft is not None and row.cache.length < row.soft:
                 vectors = soft[row.cache.length : row.cache.length + count]
@@ -358,14 +390,16 @@ class Body:
             inputs_embeds=embedded[None],
             position_ids=torch.tensor([places], device=device),
             use_cache=False,
-            logits_to_keep=torch.tensor(lasts or [0], device=device),
+            logits_to_keep=torch.tensor(looked_at or [0], device=device),
             pieces=pieces,
         )
         for row, count in parts:
             row.cache.length += count
         hidden, self._hidden = self._hidden, None
         assert hidden is not None
-        return out.logits[0], hidden[0]
+        for row, place in tagged:
+            row.states.append(hidden[0, place])
+        return out.logits[0, lasts], hidden[0, lasts]
 
 
 def _low_rank(row: Row) -> LowRank | None:

@@ -2,7 +2,8 @@
 
 A classifier answers with a label; its base, which has none to choose from, answers in words. Of one that labels tokens
 the base is the same with the head it began with, and answers are spans written out (metric ``span_f1``). Where records
-are pairs, both models' margins between chosen and rejected answer are measured too.
+are pairs, both models' margins between chosen and rejected answer are measured too. Of judged answers only the good
+ones are references, and only their prompts are answered; how likely each model finds all of them is measured too.
 
 Guarantees: both answer the same prompts with the same limits, greedily; scores leave by event, texts only into
 ``predictions.sealed``; the tuned model is the adapter of ``adapter.sealed``.
@@ -32,20 +33,20 @@ from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.classification import Classification
 from trainers.device import Device, choose_device
-from trainers.encoding import Split, encode, encode_labelled, encode_pairs, prompt_tokens
+from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs, prompt_tokens
 from trainers.errors import TrainerError
-from trainers.events import EvaluateFinished, EvaluateProgress, PairsCompared
+from trainers.events import EvaluateFinished, EvaluateProgress, JudgementsCompared, PairsCompared
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
 from trainers.generation import answer_all
 from trainers.keys import Keys
 from trainers.label_head import HEAD
 from trainers.model_folder import check_folder
-from trainers.pair_margins import margins
+from trainers.pair_margins import likelihoods, margins
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import PAIRED, Spec
+from trainers.spec import JUDGED, PAIRED, Spec
 from trainers.token_classification import TokenClassification, encode_tagged
 
 #: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
@@ -170,7 +171,8 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
     """Scores base and tuned.
 
     Raises:
-        TrainerError: ``spec.test`` (no test shard), ``evaluate.metric`` (unknown), and as ``open_bench``.
+        TrainerError: ``spec.test`` (no test shard), ``evaluate.metric`` (unknown), ``evaluate.no_reference`` (no judged
+            answer is a good one), and as ``open_bench``.
         Cancelled: a signal came.
     """
     if spec.data.test is None:
@@ -185,12 +187,15 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         records.append(record)
         if question.limit is not None and len(records) >= question.limit:
             break
+    compared, records = records, _references(records)
     bench = open_bench(spec, keys, out, is_for_loss=True)
     prompts = [prompt_tokens(bench.tokenizer, record, spec.max_length) for record in records]
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
-    pairs = encode_pairs(records, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
+    pairs = encode_pairs(compared, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
     ahead: dict[str, list[float]] = {}
+    judged = _judged_alone(compared, bench.tokenizer, spec.max_length) if spec.method in JUDGED else None
+    likely: dict[str, list[float]] = {}
     for name in ("base", "tuned"):
         split = _looked_at(spec, bench, name, records)
         with bench.as_model(name) as model:
@@ -204,8 +209,14 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
                 assert bench.forward is not None
                 pairs.prefix = bench.prefix(name)
                 ahead[name] = margins(bench.forward, pairs, bench.device, stop)
+            if judged is not None:
+                assert bench.forward is not None
+                judged.prefix = bench.prefix(name)
+                likely[name] = likelihoods(bench.forward, judged, bench.device, stop)
     if pairs is not None:
         speak(PairsCompared(spec.run, list(pairs.ids), ahead["base"], ahead["tuned"], pairs.refused))
+    if judged is not None:
+        speak(_judgements(spec, judged, likely))
     references = [record.messages[-1].content for record in records]
     scores = {
         name: [metrics.score(question.metric, *pair) for pair in zip(answers[name], references, strict=True)]
@@ -231,6 +242,43 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             commitment=written.commitment,
             seconds=time.monotonic() - begun,
         )
+    )
+
+
+def _references(records: list[Record]) -> list[Record]:
+    """Those whose last message is what an answer is held against: all but answers that were judged bad.
+
+    Raises:
+        TrainerError: ``evaluate.no_reference``.
+    """
+    kept = [record for record in records if record.is_reference]
+    if not kept:
+        raise TrainerError(
+            "evaluate.no_reference",
+            "no held-out answer was judged good, so there is nothing to hold an answer against",
+            "choose a dataset version with good answers in its test split",
+        )
+    return kept
+
+
+def _judged_alone(records: list[Record], tokenizer: Any, max_length: int) -> Split:
+    """Judged answers as training reads them, without another's answer beside each."""
+    split = encode_judged(records, tokenizer, max_length, "truncate")
+    split.rejected = None
+    return split
+
+
+def _judgements(spec: Spec, split: Split, likely: dict[str, list[float]]) -> JudgementsCompared:
+    assert split.are_good is not None
+    split.prefix = ()
+    return JudgementsCompared(
+        run=spec.run,
+        ids=list(split.ids),
+        are_good=[bool(each) for each in split.are_good],
+        tokens=[sum(split.marks_of(index)) for index in range(len(split))],
+        base_likelihoods=likely["base"],
+        tuned_likelihoods=likely["tuned"],
+        refused=split.refused,
     )
 
 

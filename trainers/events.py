@@ -354,6 +354,20 @@ class PairsCompared(Event):
 
 
 @dataclass(frozen=True)
+class JudgementsCompared(Event):
+    """Of each held-out judged answer in the order of ``ids``: whether it is a good one, its tokens, and its
+    log-probability in nats by the base and by the tuned model. ``refused`` ones have nothing to compare."""
+
+    name: ClassVar[str] = "evaluate.judgements"
+    ids: list[str]
+    are_good: list[bool]
+    tokens: list[int]
+    base_likelihoods: list[float]
+    tuned_likelihoods: list[float]
+    refused: int
+
+
+@dataclass(frozen=True)
 class EvaluateFinished(Event):
     """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
 

@@ -56,7 +56,7 @@ def _watched(records: Iterable[Record], stop: Stop) -> Iterable[Record]:
 
 def _first_kept(records: Iterable[Record], kept: list[Record], most: int) -> Iterable[Record]:
     for record in records:
-        if len(kept) < most:
+        if record.is_reference and len(kept) < most:
             kept.append(record)
         yield record
 
@@ -70,7 +70,7 @@ def load_split(
     stop: Stop,
     asked: list[Record] | None = None,
 ) -> Split:
-    """Reads and tokenises one shard; the first records, as many as are answered on the way, also go to ``asked``."""
+    """Reads and tokenises one shard; the first references, as many as are answered on the way, also go to ``asked``."""
     records = _watched(read_records(shard, keys.data_key, name, spec.method), stop)
     if asked is not None:
         records = _first_kept(records, asked, spec.answers.prompts)

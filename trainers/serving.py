@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainers.adapter_file import OpenedAdapter
 from trainers.adapter_shelf import Shelf
 from trainers.encoding import render
 from trainers.engine import Ask, Done, Engine
@@ -42,6 +41,7 @@ from trainers.fields import SpecError
 from trainers.process import Speaker, Stop
 from trainers.sampling import Sampler
 from trainers.serve_requests import MAX_REQUEST_BYTES, Request, read_order, read_request
+from trainers.token_classification import read_text
 
 NO_RUN = "-"
 WAKE_SECONDS = 0.2
@@ -215,14 +215,28 @@ class Server:
             row.is_cancelled = True
 
     def _ask(self, request: Request) -> Ask:
-        """A request in tokens, its adapter taken off the shelf."""
-        with self._writing:  # a tokenizer is not made for several threads
-            text = render(self._tokenizer, request.turns, is_prompt=True)
-            prompt = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        """A request in tokens, its adapter taken off the shelf.
+
+        An adapter that tags tokens reads the last thing that the user said, as it was trained to: no template is around
+        it, and nothing that was said before.
+        """
+        adapter = None if request.adapter is None else self._shelf.take(request.adapter)
+        places: list[tuple[int, int]] = []
+        try:
+            with self._writing:  # a tokenizer is not made for several threads
+                if adapter is not None and adapter.are_tags:
+                    text = next((each.content for each in reversed(request.turns) if each.role == "user"), "")
+                    prompt, places = read_text(self._tokenizer, text, None)
+                else:
+                    text = render(self._tokenizer, request.turns, is_prompt=True)
+                    prompt = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            if not prompt:
+                raise TrainerError("serve.empty", "there is nothing to read", "send a message of the user with a text")
+        except BaseException:
+            if adapter is not None:
+                self._shelf.give_back(adapter)
+            raise
         seed = secrets.randbits(63) if request.seed is None else request.seed
-        adapter: OpenedAdapter | None = None
-        if request.adapter is not None:
-            adapter = self._shelf.take(request.adapter)
         return Ask(
             prompt,
             adapter,
@@ -230,6 +244,8 @@ class Server:
             request.max_tokens,
             list(request.stop or ()),
             frozenset(request.stop_tokens or ()),
+            text if places else "",
+            tuple(places),
         )
 
 

@@ -61,6 +61,11 @@ class Record:
     spans: tuple[Span, ...] = ()
     is_good: bool | None = None
 
+    @property
+    def is_reference(self) -> bool:
+        """Whether other answers may be held against the last message: any but one that was judged bad."""
+        return self.is_good is not False
+
 
 def context_of(spec: ContextSpec, kind: str | None = None) -> ObjectContext:
     """The vault's context; ``kind`` replaces that of the spec (checkpoint and predictions beside the adapter)."""

@@ -90,6 +90,12 @@ def spans_in(numbers: Sequence[int], offsets: Sequence[tuple[int, int]], text: s
     return found
 
 
+def untagged(numbers: Sequence[int], offsets: Sequence[tuple[int, int]], text: str, tags: Sequence[str]) -> list[Span]:
+    """The spans that a model's tags of all tokens say; those it gave to tokens without width count for nothing."""
+    kept = [NO_TAG if start >= end else number for number, (start, end) in zip(numbers, offsets, strict=True)]
+    return spans_in(kept, offsets, text, tags)
+
+
 def from_words(words: Sequence[str], labels: Sequence[str]) -> tuple[str, list[Span]]:
     """A text of words and its spans, from one label a word: tags, or plain types of which equal neighbours are one.
 

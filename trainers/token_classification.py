@@ -28,7 +28,7 @@ from trainers.events import Event, SpansMeasured
 from trainers.forward import Forward, MicroBatch, tokens_batch
 from trainers.number_store import NumberStore
 from trainers.shards import Record
-from trainers.spans import NO_TAG, chunks, spans_in, tag_tokens, written
+from trainers.spans import NO_TAG, chunks, tag_tokens, untagged, written
 
 
 class TokenClassification:
@@ -100,7 +100,7 @@ class TokenClassification:
         check: Callable[[], None],
     ) -> list[str]:
         """The spans found in each text, written out (``trainers.spans``); what is too long is read to its limit."""
-        encoded = [_read(tokenizer, text, max_length) for text in texts]
+        encoded = [read_text(tokenizer, text, max_length) for text in texts]
         answers = [written(()) for _ in texts]
         asked = [index for index, (tokens, _) in enumerate(encoded) if tokens]
         lengths = {index: len(encoded[index][0]) for index in asked}
@@ -110,12 +110,7 @@ class TokenClassification:
             batch = tokens_batch([encoded[index][0] for index in piece], device)
             found = torch.split(self.logits(forward, batch).argmax(-1), batch.lengths)
             for index, numbers in zip(piece, found, strict=True):
-                offsets = encoded[index][1]
-                kept = [
-                    NO_TAG if start >= end else number
-                    for number, (start, end) in zip(numbers.tolist(), offsets, strict=True)
-                ]
-                answers[index] = written(spans_in(kept, offsets, texts[index], self._tags))
+                answers[index] = written(untagged(numbers.tolist(), encoded[index][1], texts[index], self._tags))
         return answers
 
 
@@ -123,7 +118,7 @@ def _f1(right: int, found: int, wanted: int) -> float:
     return 2 * right / (found + wanted) if found + wanted else 1.0
 
 
-def _read(tokenizer: Any, text: str, max_length: int | None) -> tuple[list[int], list[tuple[int, int]]]:
+def read_text(tokenizer: Any, text: str, max_length: int | None) -> tuple[list[int], list[tuple[int, int]]]:
     """Tokens of a text as the model was made to read one, with their places, to the limit where there is one."""
     found = tokenizer(text, return_offsets_mapping=True, return_attention_mask=False)
     return list(found["input_ids"])[:max_length], [tuple(each) for each in found["offset_mapping"]][:max_length]
@@ -147,7 +142,7 @@ def encode_tagged(
         if not {span.label for span in record.spans} <= known:
             strange += 1
             continue
-        tokens, offsets = _read(tokenizer, record.messages[0].content, None)
+        tokens, offsets = read_text(tokenizer, record.messages[0].content, None)
         if len(tokens) > max_length:
             if too_long == "refuse":
                 split.refused += 1

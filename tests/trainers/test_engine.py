@@ -358,14 +358,11 @@ def test_adapters_that_ask_for_more_or_are_of_another_base_are_refused(bench, li
         {"modules_to_save": ["lm_head"]},
         {"init_lora_weights": "pissa"},
         {"peft_type": "IA3"},
-        {"task_type": "TOKEN_CLS"},
     ):
         with pytest.raises(TrainerError) as refused:
             kitchen.open(changed(archive, **settings))
         assert refused.value.code == "adapter.setting"
-        assert {*settings, "labels tokens"} & {
-            each for each in (*settings, "labels tokens") if each in str(refused.value)
-        }
+        assert any(each in str(refused.value) for each in settings)
     with pytest.raises(TrainerError) as other:
         kitchen.open(changed(archive, revision=f"sha256:{'0' * 64}"))
     assert other.value.code == "adapter.other"

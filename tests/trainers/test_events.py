@@ -9,6 +9,7 @@ import pytest
 from trainers import events
 
 SAMPLES = {str: "x", int: 7, float: 0.5, bool: True, list[str]: ["a"], list[float]: [0.25, 1.0], float | None: 2.5}
+SAMPLES |= {list[int]: [3], list[bool]: [True, False]}
 
 
 def sample(kind):

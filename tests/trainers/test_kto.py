@@ -154,7 +154,43 @@ def test_a_run_learns_from_verdicts_in_any_pieces_and_resumes_to_the_same(bench,
     code, said = bench.command("resume")
     assert code == 0, said[-1]
     assert said[-1].adapter_digest == whole
-    assert bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "4")[0] == 0
+    code, said = bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "4")
+    assert code == 0, said[-1]
+    (told,) = kit.of(events.JudgementsCompared, said)
+    verdict_of = {record["id"]: record["label"] for record in verdicts(kit, 8, 3, "t")}
+    assert dict(zip(told.ids, told.are_good, strict=True)) == verdict_of
+    assert 0 < len(said[-1].ids) < 8
+    assert {verdict_of[each] for each in said[-1].ids} == {True}
+    gains = [after - before for before, after in zip(told.base_likelihoods, told.tuned_likelihoods, strict=True)]
+    good, bad = (
+        [gain for gain, is_good in zip(gains, told.are_good, strict=True) if is_good is side] for side in (True, False)
+    )
+    assert sum(good) / len(good) > sum(bad) / len(bad)
+    assert min(told.tokens) > 0
+    assert max(told.base_likelihoods) < 0
+
+
+def test_without_one_good_answer_there_is_nothing_to_judge_by(bench, kit):
+    for name in ("train", "validation"):
+        bench.seal(name, verdicts(kit, 6, 1, name[0]))
+    bench.seal("test", [record | {"label": False} for record in verdicts(kit, 3, 3, "t")])
+    bench.spec(method="kto", max_steps=1)
+    assert bench.command("run")[0] == 0
+    code, said = bench.command("evaluate", "--metric", "exact_match")
+    assert (code, said[-1].code) == (2, "evaluate.no_reference")
+
+
+@pytest.mark.slow
+def test_a_model_tuned_on_verdicts_is_compressed_and_healed(bench, kit):
+    for name, count, seed in (("train", 12, 1), ("validation", 6, 2), ("test", 8, 3)):
+        bench.seal(name, verdicts(kit, count, seed, name[0]))
+    bench.spec(method="kto", max_steps=1)
+    assert bench.command("run")[0] == 0
+    code, said = bench.command("compress", "--ways", "wanda-50+heal", "--heal-steps", "2", "--metric", "exact_match")
+    assert code == 0, said[-1]
+    rows = kit.of(events.CompressionMeasured, said)
+    good = sum(record["label"] for record in verdicts(kit, 8, 3, "t"))
+    assert [row.scored for row in rows] == [good, good]
 
 
 def test_a_verdict_is_true_or_false(bench, kit):

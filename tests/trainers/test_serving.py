@@ -20,12 +20,19 @@ import pytest
 import torch
 
 from compliance.vault import seal_writer
-from tests.trainers.test_engine import LABELS, WAYS, lively, ship  # noqa: F401  (a fixture among them)
+from tests.trainers.test_engine import CPU, LABELS, WAYS, lively, ship  # noqa: F401  (a fixture among them)
 from trainers import events
+from trainers.adapter import lay_shipped
+from trainers.archive import load
+from trainers.base_model import load_base, load_tokenizer
 from trainers.cli import main
+from trainers.forward import choose_forward
+from trainers.label_head import HEAD
+from trainers.model_folder import check_folder
 from trainers.process import QUIET
 from trainers.serve_requests import read_order, read_request
 from trainers.spec import SpecError, load_spec
+from trainers.token_classification import TokenClassification
 
 # peft still asks transformers by the old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -189,6 +196,26 @@ def test_a_classifier_and_a_whole_model_are_served_beside_the_base(served, seale
     assert replies[-1]["completion_tokens"] == 1
     whole = text_of(served.ask(adapter="full"))
     assert text_of(served.ask()) != whole == text_of(served.ask(adapter="full"))
+
+
+@pytest.mark.parametrize("way", ["lora", "full"])
+def test_a_tagger_answers_with_the_spans_it_finds_as_at_evaluation(way, served, sealed, bench):
+    task = {"method": "token-classification", "classification": {"labels": ["DRUG", "DOSE"]}, "way": way}
+    assert served.order(sealed(f"spans-{way}", **task)).state == "ready"
+    texts = [f"{SECRET} takes Xabca {'5mg ' * index}daily" for index in range(1, 16, 5)]
+    asked = [[{"role": "user", "content": "before"}, {"role": "user", "content": text}] for text in texts]
+    said = [text_of(served.ask(messages=messages, adapter=f"spans-{way}")) for messages in asked]
+    spec = load_spec(bench.spec(**task))
+    folder = check_folder(Path(bench.model))
+    adapter = lay_shipped(load_base(folder, CPU), spec)
+    load(adapter, ship(bench.model, spec, seed=len(f"spans-{way}")))
+    forward = choose_forward(adapter, "auto")
+    forward.refresh()
+    tagger = TokenClassification(adapter.base.get_submodule(HEAD), adapter.labels)
+    expected = tagger.answers(forward, load_tokenizer(folder), texts, 512, 1024, "cpu", lambda: None)
+    assert said == expected
+    assert any(json.loads(each) for each in said)
+    assert served.ask(messages=[{"role": "user", "content": ""}], adapter=f"spans-{way}")[-1]["code"] == "serve.empty"
 
 
 def test_a_client_that_hangs_up_is_not_answered_any_longer(served):
