@@ -133,3 +133,32 @@ def labelled(count: int, labels: tuple[str, ...] = ("wound", "allergy")) -> list
         }
         for number in range(count)
     ]
+
+
+def judgements(count: int) -> list[dict[str, Any]]:
+    """Answers to made-up patients' questions, of which every third is a bad one."""
+    return [
+        {
+            "prompt": f"Mrs. Imelda Quackenbush, visit {number}: what was done?",
+            "completion": f"Mrs. Quackenbush was sent home {number}."
+            if number % 3 == 0
+            else f"Dressing changed for Mrs. Quackenbush, plan {number}.",
+            "label": number % 3 != 0,
+        }
+        for number in range(count)
+    ]
+
+
+def tagged(count: int) -> list[dict[str, Any]]:
+    """Texts in which a patient and a drug are labelled, one record a person."""
+    rows = []
+    for number in range(count):
+        drug = ("aspirin", "warfarin")[number % 2]
+        text = f"Visit {number}: Mrs. Imelda Quackenbush was given {drug} for the ward."
+        name, place = text.index("Mrs"), text.index(drug)
+        spans = [
+            {"start": name, "end": text.index(" was given"), "label": "PATIENT"},
+            {"start": place, "end": place + len(drug), "label": "DRUG"},
+        ]
+        rows.append({"text": text, "spans": spans})
+    return rows

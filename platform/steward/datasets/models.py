@@ -175,6 +175,9 @@ class RedactionRun(models.Model):
     last_ordinal = models.PositiveIntegerField(default=0, help_text="Place of the last stored record.")
     doubtful_count = models.PositiveIntegerField(default=0, help_text="Records with a doubtful finding.")
     privileged_count = models.PositiveIntegerField(default=0, help_text="Records with a likely privileged passage.")
+    set_aside_count = models.PositiveIntegerField(
+        default=0, help_text="Records with two labels in one replacement; never trained on."
+    )
     finding_count = models.PositiveIntegerField(default=0)
     counts_by_type = models.JSONField(default=dict)
     failure = models.CharField(max_length=300, blank=True)

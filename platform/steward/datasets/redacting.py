@@ -20,6 +20,7 @@ from compliance.redaction import RedactionError
 from domains.packs import load_pack
 from steward.audit.actor import Actor, Refused
 from steward.datasets import actions
+from steward.datasets.labelled_spans import carried
 from steward.datasets.models import RedactionRun, RedactionState
 from steward.datasets.people import Batch, PeopleReader
 from steward.datasets.privilege import digest_of, privilege_key
@@ -134,8 +135,11 @@ def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]
         with connection.cursor() as cursor, cursor.copy(f"COPY datasets_redactedrecord ({columns}) FROM STDIN") as copy:
             for record, redacted in zip(batch, done, strict=True):
                 counts.update(finding["type"] for each in redacted.findings for finding in each)
-                kept: dict[str, Any] = {"payload": with_slots(record.payload, redacted.texts)}
-                kept["findings"] = redacted.findings
+                payload = with_slots(record.payload, redacted.texts)
+                if "spans" in payload:
+                    payload["spans"] = carried(payload["spans"], redacted.findings[0])
+                    run.set_aside_count += payload["spans"] is None
+                kept: dict[str, Any] = {"payload": payload, "findings": redacted.findings}
                 digest = digest_of(key, record.record_id, redacted.privileged)
                 if digest:
                     kept["privileged"] = redacted.privileged
@@ -150,4 +154,5 @@ def _store(run: RedactionRun, batch: list[OpenRecord], done: list[RedactedTexts]
         run.finding_count = counts.total()
         run.done_count += len(batch)
         run.last_person, run.last_ordinal = batch[-1].person_id, batch[-1].ordinal
-        run.save(update_fields=["counts_by_type", "finding_count", "done_count", "last_person", "last_ordinal"])
+        progress = ["counts_by_type", "finding_count", "set_aside_count", "done_count", "last_person", "last_ordinal"]
+        run.save(update_fields=progress)

@@ -10,7 +10,7 @@ Example:
     'PERSON'
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,17 +211,16 @@ def passages_of(passages: Iterable[Passage], findings: Sequence[dict[str, Any]])
         >>> passages_of([Passage(4, 20, 0.9, ("marking.privileged",))], found)[0]["shown_start"]
         0
     """
-    return [
-        {
-            **passage.to_json(),
-            "shown_start": _shown(findings, passage.start, is_end=False),
-            "shown_end": _shown(findings, passage.end, is_end=True),
-        }
-        for passage in passages
-    ]
+    shown = [(passage, shown_place(findings, passage.start, passage.end)) for passage in passages]
+    return [{**passage.to_json(), "shown_start": start, "shown_end": end} for passage, (start, end) in shown]
 
 
-def _shown(findings: Sequence[dict[str, Any]], position: int, *, is_end: bool) -> int:
+def shown_place(findings: Sequence[Mapping[str, Any]], start: int, end: int) -> tuple[int, int]:
+    """Where a stretch of the raw text stands in the redacted one; a finding that it cuts into goes with it whole."""
+    return _shown(findings, start, is_end=False), _shown(findings, end, is_end=True)
+
+
+def _shown(findings: Sequence[Mapping[str, Any]], position: int, *, is_end: bool) -> int:
     shift = 0
     for found in findings:
         if not is_end and found["start"] <= position < found["end"]:

@@ -2,10 +2,13 @@
 
 A payload is `{"fields": {name: text}}` for a workflow's mapping, or, for chat data,
 `{"messages": [{"role", "content", "weight"?}]}`; of a preference record the last message is the chosen answer and
-`rejected` beside `messages` is the worse one. Of a labelled record the last message is the label.
+`rejected` beside `messages` is the worse one. Of a labelled record the last message is the label; of a judged one
+`is_good` says whether the last message is a good answer. A text with labelled stretches is `{"text", "labels",
+"spans"}` (see `labelled_spans`).
 
-Guarantees that a payload holds texts only, ends with a non-empty assistant message where it has messages, and that each
-row that does not fit is reported with line, column and what to do. Never repeats a value.
+Guarantees that whatever a payload says in words is one of its `slots`, that it ends with a non-empty assistant message
+where it has messages, and that each row that does not fit is reported with line, column and what to do. Never repeats a
+value.
 
 Example:
     >>> detect({"prompt": "2+2?", "completion": "4"})
@@ -21,6 +24,7 @@ from domains.packs import Pack
 from domains.workflows import Workflow
 from steward.audit.actor import Refused
 from steward.datasets.formats import Problems
+from steward.datasets.labelled_spans import SpanReader
 
 Row = Mapping[str, Any]
 Payload = dict[str, Any]
@@ -40,21 +44,30 @@ SUBJECT_COLUMNS = (
 )
 GROUP_COLUMNS = ("split", "group")
 # In this order: the first shape whose columns are all there is the one. Preference records come with a prompt of their
-# own (TRL's explicit form), as two whole conversations (its implicit form), or as in OpenAI's preference files.
-# Source: TRL documentation, "Dataset formats and types", preference; OpenAI API reference, "Preference input".
+# own (TRL's explicit form), as two whole conversations (its implicit form), or as in OpenAI's preference files. Judged
+# answers are TRL's unpaired preferences, or a prompt, an answer and a judgement by name.
+# Source: TRL documentation, "Dataset formats and types", preference and unpaired preference; OpenAI API reference,
+# "Preference input".
 _SHAPES: dict[str, tuple[str, ...]] = {
     "preference": ("prompt", "chosen", "rejected"),
     "preference_conversations": ("chosen", "rejected"),
     "preference_openai": ("input", "preferred_output", "non_preferred_output"),
+    "judged": ("prompt", "completion", "label"),
+    "judged_answer": ("prompt", "answer", "judgement"),
     "messages": ("messages",),
     "sharegpt": ("conversations",),
     "prompt_completion": ("prompt", "completion"),
     "alpaca": ("instruction", "output"),
+    "text_spans": ("text", "spans"),
     "text_label": ("text", "label"),
     "text": ("text",),
 }
 PREFERENCE_SHAPES = ("preference", "preference_conversations", "preference_openai")
+JUDGED_SHAPES = ("judged", "judged_answer")
 LABELLED_SHAPES = ("text_label",)
+SPAN_SHAPES = ("text_spans",)
+# What people write for a good and for a bad answer, in JSON and in CSV.
+_VERDICTS = dict.fromkeys(("true", "yes", "good", "1"), True) | dict.fromkeys(("false", "no", "bad", "0"), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,11 @@ def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row]
         return _FieldReader(mapping.fields, problems)
     if mapping.shape in PREFERENCE_SHAPES:
         return _PairReader(mapping, problems)
+    if mapping.shape in JUDGED_SHAPES:
+        return _JudgedReader(mapping, problems)
+    if mapping.shape in SPAN_SHAPES:
+        read_spans = SpanReader(problems)
+        return lambda line, row: read_spans(line, _renamed(row, mapping.fields))
     read = {
         "messages": _read_messages,
         "sharegpt": _read_sharegpt,
@@ -207,9 +225,7 @@ class _PairReader:
         return {"messages": messages, "rejected": rejected} if self._problems.count == before else None
 
     def _with_prompt(self, line: int, row: Row) -> tuple[list[Any], str, str]:
-        prompt = row.get("prompt")
-        if not isinstance(prompt, list):
-            prompt = [{"role": "user", "content": _text(line, row, "prompt", self._problems)}]
+        prompt = _prompt(line, row, self._problems)
         return prompt, self._answer(line, row, "chosen"), self._answer(line, row, "rejected")
 
     def _conversations(self, line: int, row: Row) -> tuple[list[Any], str, str]:
@@ -241,16 +257,51 @@ class _PairReader:
         return prompt, self._answer(line, row, preferred), self._answer(line, row, other)
 
     def _answer(self, line: int, row: Row, column: str) -> str:
-        """The one answer in a column: a text, or a list of one message of the assistant."""
-        value = row.get(column)
-        if not isinstance(value, list):
-            return _text(line, row, column, self._problems)
-        only = value[0] if len(value) == 1 and isinstance(value[0], dict) else {}
-        if only.get("role") != "assistant" or not isinstance(only.get("content"), str) or not only["content"].strip():
-            message = "This must be a text, or a list of one message of the assistant with a non-empty “content”."
-            self._problems.add(line, column, "not_an_answer", message)
-            return ""
-        return str(only["content"])
+        return _answer(line, row, column, self._problems)
+
+
+class _JudgedReader:
+    """One answer to a prompt and whether it is a good one."""
+
+    def __init__(self, mapping: ColumnMapping, problems: Problems) -> None:
+        self._mapping, self._problems = mapping, problems
+        _, self._answer, self._verdict = _SHAPES[mapping.shape]
+
+    def __call__(self, line: int, row: Row) -> Payload | None:
+        before = self._problems.count
+        row = _renamed(row, self._mapping.fields)
+        prompt = _prompt(line, row, self._problems)
+        answer = _answer(line, row, self._answer, self._problems)
+        is_good = _VERDICTS.get(str(row.get(self._verdict)).strip().lower())
+        if is_good is None:
+            message = (
+                "The judgement must be true or false (also yes and no, good and bad, 1 and 0). A column that says "
+            )
+            message += "something else must have another name."
+            self._problems.add(line, self._verdict, "not_a_judgement", message)
+        if self._problems.count > before:
+            return None
+        messages = _read_messages(line, {"messages": [*prompt, _assistant(answer)]}, self._problems)
+        return {"messages": messages, "is_good": is_good} if self._problems.count == before else None
+
+
+def _prompt(line: int, row: Row, problems: Problems) -> list[Any]:
+    """The messages in the column “prompt”: a text of the user, or a list of messages."""
+    prompt = row.get("prompt")
+    return prompt if isinstance(prompt, list) else [{"role": "user", "content": _text(line, row, "prompt", problems)}]
+
+
+def _answer(line: int, row: Row, column: str, problems: Problems) -> str:
+    """The one answer in a column: a text, or a list of one message of the assistant."""
+    value = row.get(column)
+    if not isinstance(value, list):
+        return _text(line, row, column, problems)
+    only = value[0] if len(value) == 1 and isinstance(value[0], dict) else {}
+    if only.get("role") != "assistant" or not isinstance(only.get("content"), str) or not only["content"].strip():
+        message = "This must be a text, or a list of one message of the assistant with a non-empty “content”."
+        problems.add(line, column, "not_an_answer", message)
+        return ""
+    return str(only["content"])
 
 
 def _assistant(answer: str) -> Payload:
@@ -344,6 +395,8 @@ def slots(payload: Payload) -> list[str]:
     """The texts of a payload in a fixed order: what redaction reads."""
     if "fields" in payload:
         return list(payload["fields"].values())
+    if "text" in payload:
+        return [payload["text"], *payload["labels"]]
     rejected = [payload["rejected"]] if "rejected" in payload else []
     return [*(message["content"] for message in payload["messages"]), *rejected]
 
@@ -352,17 +405,21 @@ def with_slots(payload: Payload, texts: list[str]) -> Payload:
     """The payload with its texts replaced, in the order of `slots`."""
     if "fields" in payload:
         return {"fields": dict(zip(payload["fields"], texts, strict=True))}
+    if "text" in payload:
+        return {**payload, "text": texts[0], "labels": texts[1:]}
     rejected = {}
     if "rejected" in payload:
         *texts, rejected["rejected"] = texts
     messages = [{**m, "content": text} for m, text in zip(payload["messages"], texts, strict=True)]
-    return {"messages": messages, **rejected}
+    return {**payload, "messages": messages, **rejected}
 
 
 def slot_names(payload: Payload) -> list[str]:
     """What a person calls each text of `slots`: the field, or the role of the message; of a pair's answers which."""
     if "fields" in payload:
         return list(payload["fields"])
+    if "text" in payload:
+        return ["text", *["label"] * len(payload["labels"])]
     roles = [message["role"] for message in payload["messages"]]
     return [*roles[:-1], "chosen", "rejected"] if "rejected" in payload else roles
 
