@@ -35,6 +35,7 @@ __all__ = [
     "rouge_l",
     "score",
     "span_f1",
+    "span_parts",
     "token_f1",
 ]
 
@@ -163,6 +164,18 @@ def span_f1(prediction: str, reference: str) -> float:
     """
     predicted, expected = _spans(prediction), _spans(reference)
     return _f1(len(predicted & expected), len(predicted), len(expected))
+
+
+def span_parts(prediction: str, reference: str, label: str | None = None) -> tuple[int, int]:
+    """What a text adds to the two sums that the micro F1 of many texts is the ratio of (`domains.intervals.pooled`).
+
+    Args:
+        label: counts spans of this label only.
+    """
+    predicted, expected = (
+        {span for span in _spans(text) if label is None or span[2] == label} for text in (prediction, reference)
+    )
+    return 2 * len(predicted & expected), len(predicted) + len(expected)
 
 
 def macro_f1(pairs: Iterable[tuple[str, str]], labels: Sequence[str] = ()) -> float:

@@ -20,13 +20,20 @@ from domains.metrics import METRICS
 from domains.templates import MissingField, fill, placeholders
 from domains.toml_table import TomlTable
 
-#: What a recipe may name; the trainer's spec has the same methods, and `rslora` and `qlora` as settings of `lora`.
+#: What a recipe may name of its own; `rslora` and `qlora` are settings of `lora` in the trainer's spec. Judged answers
+#: and texts with spans come in shapes of their own that no mapping of fields makes, so people choose their methods.
 METHODS = ("sft", "dpo", "orpo", "classification")
 WAYS = ("lora", "rslora", "dora", "qlora", "full", "prompt")
 #: Ways that lay low-rank adapters, and so have their rank, strength and targets.
 LOW_RANK = ("lora", "rslora", "dora", "qlora")
 #: Methods whose records hold a rejected answer, which the mapping then has a template for.
 PAIRED = ("dpo", "orpo")
+#: Settings of preference that belong to a method.
+_PREFERENCE: dict[str, tuple[str, ...]] = {
+    "dpo": ("beta", "label_smoothing"),
+    "orpo": ("beta",),
+    "kto": ("beta", "desirable_weight", "undesirable_weight"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,8 @@ class TrainingRecipe:
     prompt_tokens: int = 20
     beta: float = 0.1
     label_smoothing: float = 0.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
 
     def spec_fields(self, method: str = "", way: str = "") -> dict[str, Any]:
         """The part of a training spec that the recipe decides, as JSON values (without model, data and output).
@@ -96,9 +105,8 @@ class TrainingRecipe:
             fields["quantise"] = {"form": "nf4"}
         if way == "prompt":
             fields["prompt"] = {"tokens": self.prompt_tokens}
-        if method in PAIRED:
-            smoothing = {"label_smoothing": self.label_smoothing} if method == "dpo" else {}
-            fields["preference"] = {"beta": self.beta, **smoothing}
+        if method in _PREFERENCE:
+            fields["preference"] = {name: getattr(self, name) for name in _PREFERENCE[method]}
         return fields | {
             "optimiser": {
                 "learning_rate": self.learning_rate,

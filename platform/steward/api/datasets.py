@@ -124,6 +124,7 @@ class RedactionShape(serializers.ModelSerializer[RedactionRun]):
             "state",
             "done_count",
             "finding_count",
+            "set_aside_count",
             "counts_by_type",
             "failure",
             "started_at",

@@ -2,11 +2,10 @@
 
 from django.utils import timezone
 
-from domains.metrics import bootstrap_interval, paired_difference
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
 from steward.assurance.gates import GateOutcome
-from steward.assurance.judging import Judgement
+from steward.assurance.judgement import Judgement
 from steward.assurance.models import Evaluation, EvaluationState, GateResult, GateState
 from steward.assurance.queueing import queue_evaluation
 from steward.audit.actor import Actor, Refused
@@ -58,11 +57,7 @@ def finish_evaluation(
         raise Refused("This evaluation is over.", code="wrong_state", subject=locked)
     base, tuned = judgement.base, judgement.tuned
     locked.measures, locked.baseline = judgement.measures, judgement.baseline
-    for name, interval in {
-        "base": bootstrap_interval(base),
-        "tuned": bootstrap_interval(tuned),
-        "gain": paired_difference(base, tuned),
-    }.items():
+    for name, interval in judgement.intervals().items():
         setattr(locked, f"{name}_score", interval.estimate)
         setattr(locked, f"{name}_low", interval.low)
         setattr(locked, f"{name}_high", interval.high)
@@ -72,6 +67,8 @@ def finish_evaluation(
     locked.record_count = len(base)
     locked.done_count = locked.total_count = 2 * len(base)
     locked.scores = {"ids": finished.ids, "base": base, "tuned": tuned}
+    if judgement.parts:
+        locked.scores["parts"] = judgement.parts
     locked.state = EvaluationState.DONE
     locked.finished_at = timezone.now()
     locked.save()

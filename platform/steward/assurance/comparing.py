@@ -10,11 +10,18 @@ Example:
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domains.intervals import Interval, bootstrap_interval, paired_difference, wilson_interval
+from domains.intervals import (
+    Interval,
+    bootstrap_interval,
+    paired_difference,
+    pooled_difference,
+    pooled_interval,
+    wilson_interval,
+)
 from domains.metrics import METRICS
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Refused
@@ -129,8 +136,10 @@ def _contenders(fine_tunes: Sequence[FineTune]) -> Iterator[Contender]:
 
 
 def _score(evaluation: Evaluation) -> Interval:
-    """Wilson's interval where a record is right or wrong, else the bootstrap's."""
+    """Wilson's interval where a record is right or wrong, else the bootstrap's; of pooled figures the ratio's."""
     scores = evaluation.scores["tuned"]
+    if "parts" in evaluation.scores:
+        return pooled_interval(evaluation.scores["parts"]["tuned"], resamples=_resamples(len(scores)))
     metric = METRICS.get(evaluation.metric)
     if metric is not None and metric.is_binary and set(scores) <= {0.0, 1.0}:
         return wilson_interval(scores)
@@ -149,11 +158,19 @@ def _pair(first: Contender, second: Contender) -> Pair:
         return Pair(first, second, None, "judged by different metrics")
     if first.fine_tune.dataset_version_id != second.fine_tune.dataset_version_id:
         return Pair(first, second, None, "judged on different dataset versions")
-    others = dict(zip(other.scores["ids"], other.scores["tuned"], strict=True))
-    if set(one.scores["ids"]) != others.keys():
+    places = {record: place for place, record in enumerate(other.scores["ids"])}
+    if set(one.scores["ids"]) != places.keys():
         return Pair(first, second, None, "judged on different test records")
-    paired = [others[record] for record in one.scores["ids"]]
-    return Pair(first, second, paired_difference(one.scores["tuned"], paired, resamples=_resamples(len(paired))))
+    order = [places[record] for record in one.scores["ids"]]
+    differ, own, others = _compared(one, other)
+    return Pair(first, second, differ(own, [others[place] for place in order], resamples=_resamples(len(order))))
+
+
+def _compared(one: Evaluation, other: Evaluation) -> tuple[Callable[..., Interval], list[Any], list[Any]]:
+    """How two judgements by one metric are set against each other, and the values of both: scores or parts."""
+    if "parts" in one.scores:
+        return pooled_difference, one.scores["parts"]["tuned"], other.scores["parts"]["tuned"]
+    return paired_difference, one.scores["tuned"], other.scores["tuned"]
 
 
 def _settings(fine_tunes: Sequence[FineTune]) -> list[Setting]:

@@ -30,7 +30,7 @@ def request_compression(*, actor: Actor, model_version: ModelVersion, ways: list
 
     Raises:
         Denied: the actor may not evaluate models here.
-        Refused: none, too many or unknown ways; or one is under way.
+        Refused: none, too many or unknown ways; a model that is not compressed; or one is under way.
     """
     require(actor, Permission.EVALUATE_MODEL, model_version.workspace, model_version)
     wanted = list(dict.fromkeys(ways))
@@ -39,6 +39,12 @@ def request_compression(*, actor: Actor, model_version: ModelVersion, ways: list
             f"Name 1 to {MAX_WAYS} ways, for example {', '.join(WAYS[:3])}.", code="ways_invalid", subject=model_version
         )
     locked = ModelVersion.objects.select_for_update(of=("self",)).select_related("fine_tune").get(pk=model_version.pk)
+    if not locked.fine_tune.is_compressible:
+        raise Refused(
+            "Classifiers and soft prompts are not compressed: what they add to the base is small already.",
+            code="not_compressed",
+            subject=locked,
+        )
     if Compression.objects.filter(model_version=locked, state=EvaluationState.RUNNING).exists():
         raise Refused("This model is being compressed already.", code="already_running", subject=locked)
     compression = Compression(

@@ -14,6 +14,7 @@ from django.db import transaction
 from compliance.vault import VaultError
 from steward.assurance import actions
 from steward.assurance.gates import run_gates
+from steward.assurance.judgement import Measured
 from steward.assurance.judging import judged
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Actor, UserError
@@ -24,7 +25,7 @@ from steward.runs.shards import workflow_for, write_shard
 from steward.runs.specs import build_spec, output_context, run_folder, write_spec
 from steward.vault.keys import make_key
 from steward.vault.models import DataKey, KeyLevel, SealedObject
-from steward.vault.objects import destroy_with_key
+from steward.vault.objects import destroy_with_key, object_path
 from trainers import events
 
 WORKER = Actor.system("worker")
@@ -32,10 +33,10 @@ WORKER = Actor.system("worker")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What an evaluating process said: its last word, and what it measured on preference pairs."""
+    """What an evaluating process said: its last word, and what it measured on pairs or judged answers."""
 
     finished: events.EvaluateFinished
-    pairs: events.PairsCompared | None
+    compared: events.PairsCompared | events.JudgementsCompared | None
 
 
 def evaluate(evaluation_id: str) -> Evaluation:
@@ -46,14 +47,17 @@ def evaluate(evaluation_id: str) -> Evaluation:
             key, spec = _prepare(evaluation)
             said = _run_trainer(evaluation, key, spec)
             predictions = _sealed(evaluation, said.finished)
+            judgement = judged(Measured(evaluation, said.finished, said.compared, predictions))
             evaluation = actions.finish_evaluation(
                 actor=WORKER,
                 evaluation=evaluation,
                 finished=said.finished,
-                judgement=judged(evaluation, said.finished, said.pairs, predictions),
-                predictions=predictions,
+                judgement=judgement,
+                predictions=judgement.predictions or predictions,
                 key=key,
             )
+            if judgement.predictions is not None:
+                object_path(predictions).unlink(missing_ok=True)
         except (TrainerFailed, UserError, VaultError, OSError) as error:
             return _fail(evaluation, getattr(error, "code", type(error).__name__), str(error))
         except CONNECTION_LOST:
@@ -124,7 +128,8 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
         raise TrainerFailed(ended.code, f"{ended.message}; {ended.hint}")
     if not isinstance(ended, events.EvaluateFinished):
         raise TrainerFailed("trainer_killed", "The evaluating process ended without scores. Ask again.")
-    return Said(ended, next((each for each in said if isinstance(each, events.PairsCompared)), None))
+    kinds = events.PairsCompared | events.JudgementsCompared
+    return Said(ended, next((each for each in said if isinstance(each, kinds)), None))
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

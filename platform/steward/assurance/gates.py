@@ -4,6 +4,7 @@ Guarantees that each gate of the workflow yields exactly one outcome and that a 
 its gate. Every outcome says what the check cannot see.
 """
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from steward.audit.actor import Refused
 from steward.audit.proofs import export_ledger
 from steward.keyring import verification_key
 from steward.profiles.composing import effective_profile
+from steward.runs.methods import Output
 from steward.runs.shards import workflow_for
 
 
@@ -65,10 +67,17 @@ def _output_identifier_rate(evaluation: Evaluation) -> float:
     except Refused as refusal:  # outdated: what would be looked for is not what was approved
         raise ValueError(str(refusal)) from None
     detector = Detector(used.profile)
-    answers = [row.tuned for row in predictions(evaluation)]
+    answers = [_words(evaluation, row.tuned) for row in predictions(evaluation)]
     if not answers:
         raise ValueError("there are no answers to look at")
     return sum(bool(detector.detect(answer)) for answer in answers) / len(answers)
+
+
+def _words(evaluation: Evaluation, answer: str) -> str:
+    """What an answer says in words. Of spans these are their labels; beside them stand places, which name nobody."""
+    if evaluation.model_version.fine_tune.method.output is not Output.SPANS:
+        return answer
+    return " ".join(label for _, _, label in json.loads(answer))
 
 
 def _ledger_faults(evaluation: Evaluation) -> float:

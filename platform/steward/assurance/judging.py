@@ -5,129 +5,94 @@ has no head to answer with; and that every further figure has its interval and s
 model.
 
 Example:
-    >>> judged(evaluation, finished, pairs, predictions).measures[0]["title"]
+    >>> judged(Measured(evaluation, finished, None, predictions)).measures[0]["title"]
     'Macro F1'
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from domains.intervals import Interval, bootstrap_interval, paired_difference, resampled_interval
-from steward.assurance.models import Evaluation
+from steward.assurance.judged_answers import judge_answers
+from steward.assurance.judged_spans import judge_spans
+from steward.assurance.judgement import Judgement, Measured, mean_interval, measure
 from steward.runs.labels import majority
 from steward.runs.methods import Records
 from steward.runs.shards import workflow_for
-from steward.vault.models import SealedObject
 from steward.vault.objects import open_object
-from trainers.events import EvaluateFinished, PairsCompared
-
-Measure = dict[str, Any]
+from trainers.events import PairsCompared
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Scores by record (0 to 1), further measures, and what is shown as the base's answer where it is none of a model.
-
-    A measure is `{"name", "title", "base", "tuned", "gain", "note"}` with `[figure, low, high]` or None each.
-    """
-
-    base: list[float]
-    tuned: list[float]
-    measures: list[Measure] = field(default_factory=list)
-    baseline: dict[str, Any] = field(default_factory=dict)
+def judged(measured: Measured) -> Judgement:
+    """The judgement on what a trainer measured, by the kind of records that the method learns from."""
+    return _JUDGES[measured.evaluation.model_version.fine_tune.method.records](measured)
 
 
-def judged(
-    evaluation: Evaluation, finished: EvaluateFinished, pairs: PairsCompared | None, predictions: SealedObject
-) -> Judgement:
-    """The judgement on what a trainer measured.
-
-    Args:
-        pairs: what it said of preference pairs, if it did.
-        predictions: the sealed answers; need not be saved yet.
-    """
-    records = evaluation.model_version.fine_tune.method.records
-    return _JUDGES[records](evaluation, finished, pairs, predictions)
+def _answers(measured: Measured) -> Judgement:
+    return Judgement(measured.finished.base_scores, measured.finished.tuned_scores)
 
 
-def _answers(
-    evaluation: Evaluation, finished: EvaluateFinished, pairs: PairsCompared | None, predictions: SealedObject
-) -> Judgement:
-    return Judgement(finished.base_scores, finished.tuned_scores)
-
-
-def _preferences(
-    evaluation: Evaluation, finished: EvaluateFinished, pairs: PairsCompared | None, predictions: SealedObject
-) -> Judgement:
+def _preferences(measured: Measured) -> Judgement:
     """The workflow's metric on generated answers decides; which answer is preferred stands beside it."""
-    if pairs is None or not pairs.ids:
+    pairs = measured.compared
+    if not isinstance(pairs, PairsCompared) or not pairs.ids:
         raise ValueError("the trainer compared no pairs")
     base, tuned = ([float(margin > 0) for margin in side] for side in (pairs.base_margins, pairs.tuned_margins))
     gained = [after - before for before, after in zip(pairs.base_margins, pairs.tuned_margins, strict=True)]
     note = f"{len(base):,} held-out pairs"
     measures = [
-        {
-            "name": "preference_accuracy",
-            "title": "Chosen answer found likelier",
-            "base": _figures(bootstrap_interval(base)),
-            "tuned": _figures(bootstrap_interval(tuned)),
-            "gain": _figures(paired_difference(base, tuned)),
-            "note": f"Share of {note}; not normalised by length.",
-        },
-        {
-            "name": "preference_moved",
-            "title": "Moved towards the chosen answer",
-            "base": None,
-            "tuned": _figures(bootstrap_interval([float(each > 0) for each in gained])),
-            "gain": None,
-            "note": f"Share of {note} whose margin grew by tuning: the accuracy of the implicit reward.",
-        },
-        {
-            "name": "preference_margin",
-            "title": "Margin in nats",
-            "base": _mean(pairs.base_margins),
-            "tuned": _mean(pairs.tuned_margins),
-            "gain": _mean(gained),
-            "note": f"Log-probability of the chosen answer less that of the rejected one, mean of {note}.",
-        },
+        measure(
+            "preference_accuracy",
+            "Chosen answer found likelier",
+            f"Share of {note}; not normalised by length.",
+            bootstrap_interval(base),
+            bootstrap_interval(tuned),
+            paired_difference(base, tuned),
+        ),
+        measure(
+            "preference_moved",
+            "Moved towards the chosen answer",
+            f"Share of {note} whose margin grew by tuning: the accuracy of the implicit reward.",
+            tuned=bootstrap_interval([float(each > 0) for each in gained]),
+        ),
+        measure(
+            "preference_margin",
+            "Margin in nats",
+            f"Log-probability of the chosen answer less that of the rejected one, mean of {note}.",
+            mean_interval(pairs.base_margins),
+            mean_interval(pairs.tuned_margins),
+            mean_interval(gained),
+        ),
     ]
-    return Judgement(finished.base_scores, finished.tuned_scores, measures)
+    return Judgement(measured.finished.base_scores, measured.finished.tuned_scores, measures)
 
 
-def _labels(
-    evaluation: Evaluation, finished: EvaluateFinished, pairs: PairsCompared | None, predictions: SealedObject
-) -> Judgement:
-    fine_tune = evaluation.model_version.fine_tune
-    workflow = workflow_for(evaluation.workspace.domain, fine_tune.workflow)
+def _labels(measured: Measured) -> Judgement:
+    finished, fine_tune = measured.finished, measured.evaluation.model_version.fine_tune
+    workflow = workflow_for(measured.evaluation.workspace.domain, fine_tune.workflow)
     names = fine_tune.recipe["classification"]["labels"]
     usual, share = majority(fine_tune.dataset_version, workflow, names)
-    with open_object(predictions) as file:
+    with open_object(measured.predictions) as file:
         rows = [json.loads(line) for line in file]
     references = [row["reference"].strip() for row in rows]
     answers = [row["tuned"] for row in rows]
     base = [float(reference == usual) for reference in references]
     guesses = [usual] * len(references)
-    note = f"Unweighted mean over {len(names)} labels; the base answers with the most frequent training label."
     measures = [
-        {
-            "name": "macro_f1",
-            "title": "Macro F1",
-            "base": _figures(_macro(guesses, references, names)),
-            "tuned": _figures(_macro(answers, references, names)),
-            "gain": _figures(_macro_gain(guesses, answers, references, names)),
-            "note": note,
-        },
-        {
-            "name": "asked_in_words",
-            "title": "Accuracy of the base model, asked in words",
-            "base": _figures(bootstrap_interval(finished.base_scores)),
-            "tuned": None,
-            "gain": None,
-            "note": "The untuned model has no head for the labels; it writes its answer, and may not know the list.",
-        },
+        measure(
+            "macro_f1",
+            "Macro F1",
+            f"Unweighted mean over {len(names)} labels; the base answers with the most frequent training label.",
+            _macro(guesses, references, names),
+            _macro(answers, references, names),
+            _macro_gain(guesses, answers, references, names),
+        ),
+        measure(
+            "asked_in_words",
+            "Accuracy of the base model, asked in words",
+            "The untuned model has no head for the labels; it writes its answer, and may not know the list.",
+            bootstrap_interval(finished.base_scores),
+        ),
     ]
     baseline = {"kind": "majority", "answer": usual, "training_share": round(share, 6)}
     return Judgement(base, finished.tuned_scores, measures, baseline)
@@ -165,16 +130,10 @@ def macro_f1_at(
     return figure
 
 
-def _mean(values: Sequence[float]) -> list[float]:
-    return _figures(resampled_interval(len(values), lambda at: math.fsum(values[place] for place in at) / len(at)))
-
-
-def _figures(interval: Interval) -> list[float]:
-    return [interval.estimate, interval.low, interval.high]
-
-
-_JUDGES: dict[Records, Callable[[Evaluation, EvaluateFinished, PairsCompared | None, SealedObject], Judgement]] = {
+_JUDGES: dict[Records, Callable[[Measured], Judgement]] = {
     Records.ANSWERS: _answers,
     Records.PAIRS: _preferences,
+    Records.JUDGED: judge_answers,
     Records.LABELS: _labels,
+    Records.SPANS: judge_spans,
 }

@@ -18,6 +18,7 @@ Example:
     [[0, 8, 0], [15, 22, 1]]
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -51,6 +52,16 @@ def carried(spans: Sequence[Stretch], findings: Sequence[Mapping[str, Any]]) -> 
         else:
             moved.append([*place, label])
     return moved
+
+
+def in_words(answer: str, text: str) -> str:
+    """Spans as a tagger writes them out, as a person reads them: each label with what it stands for.
+
+    Example:
+        >>> in_words('[[0, 7, "DRUG"]]', "aspirin daily")
+        'DRUG: aspirin'
+    """
+    return "\n".join(f"{label}: {text[start:end]}" for start, end, label in json.loads(answer))
 
 
 class SpanReader:

@@ -8,7 +8,7 @@ from steward.assurance.compressing import keepable_rows, row_of
 from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
-from steward.releases.models import Export, ExportForm, ExportState, Release, ReleaseState
+from steward.releases.models import Export, ExportForm, ExportState, Release, ReleaseState, forms_of
 from steward.runs.dispatch import claim_devices
 from steward.vault.models import SealedObject
 from steward.vault.objects import plaintext_digest
@@ -24,15 +24,26 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
 
     Raises:
         Denied: no compliance officer.
-        Refused: not released, an unknown form or way, made already or being made, or the adapter changed.
+        Refused: not released, an unknown form or way, or a form that the model cannot have, made already or being made,
+            or the adapter changed.
     """
     require(actor, Permission.EXPORT_MODEL, release.workspace, release)
-    rows = Release.objects.select_for_update(of=("self",)).select_related("workspace", "model_version__adapter__key")
+    rows = Release.objects.select_for_update(of=("self",)).select_related(
+        "workspace", "model_version__adapter__key", "model_version__fine_tune"
+    )
     locked = rows.get(pk=release.pk)
     if locked.state != ReleaseState.APPROVED:
         raise Refused("Only a released model is exported.", code="not_released", subject=locked)
     if form not in ExportForm.values:
         raise Refused(f"Export as one of {', '.join(ExportForm.values)}.", code="form_unknown", subject=locked)
+    offered = forms_of(locked.model_version.fine_tune)
+    if form not in offered:
+        raise Refused(
+            f"This model has no such form; it can leave as {' or '.join(each.value for each in offered)}. A classifier "
+            "has no place in GGUF, and a soft prompt is part of no weight.",
+            code="form_impossible",
+            subject=locked,
+        )
     if way not in _ways(locked, form):
         raise Refused(
             "Choose a way that the newest finished comparison measured and that can be kept.",

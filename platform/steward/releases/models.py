@@ -7,7 +7,7 @@ from django.db import models
 
 from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
-from steward.runs.models import ModelVersion
+from steward.runs.models import FineTune, ModelVersion
 from steward.vault.models import DataKey, SealedObject
 
 
@@ -103,6 +103,16 @@ class ExportForm(models.TextChoices):
     Q5_K_M = "gguf-q5_k_m", "GGUF Q5_K_M"
     Q4_K_M = "gguf-q4_k_m", "GGUF Q4_K_M"
     COMPRESSED = "compressed", "Compressed"
+
+
+def forms_of(fine_tune: FineTune) -> list[ExportForm]:
+    """The forms that the result of a fine-tune can have: a soft prompt is part of no weight, GGUF holds no classifier.
+
+    Source: trainers.export, trainers.gguf_file.
+    """
+    if fine_tune.way.name == "prompt":
+        return [ExportForm.ADAPTER]
+    return [ExportForm.ADAPTER, ExportForm.MERGED] if fine_tune.method.is_classifier else list(ExportForm)
 
 
 class ExportState(models.TextChoices):

@@ -13,21 +13,26 @@ from typing import Any
 from domains.workflows import Workflow
 from steward.audit.actor import Refused
 from steward.datasets.models import DatasetVersion
-from steward.datasets.shapes import LABELLED_SHAPES, PREFERENCE_SHAPES
-from steward.runs.labels import labels_of
-from steward.runs.methods import Method, Records
+from steward.datasets.shapes import JUDGED_SHAPES, LABELLED_SHAPES, PREFERENCE_SHAPES, SPAN_SHAPES
+from steward.runs.labels import labels_of, span_labels_of
+from steward.runs.methods import METHODS, Method, Records
 
 # What each kind of records is called in a refusal, and what has to be done to have them.
 _WANTED = {
+    Records.ANSWERS: "answers to learn. It would learn bad answers too, and a text with spans has none. Choose the "
+    "method that these records were made for",
     Records.PAIRS: "a chosen and a rejected answer to each prompt. Import records with prompt, chosen and rejected, or "
     "choose a workflow whose mapping has a rejected answer",
+    Records.JUDGED: "an answer to each prompt and whether it is a good one. Import records with prompt, completion and "
+    "label (true or false)",
+    Records.SPANS: "texts with labelled stretches. Import records with text and spans (start, end, label)",
     Records.LABELS: "a text and its label. Import records with text and label, or choose a workflow with a closed list "
     "of labels",
 }
 
 
 def parts_from_data(version: DatasetVersion, workflow: Workflow, method: Method) -> dict[str, Any]:
-    """The parts of a recipe that the data decide: of classification its labels.
+    """The parts of a recipe that the data decide: of classifiers their labels.
 
     Raises:
         Refused: as `check_shape`, or labels that may not be used (see `labels`).
@@ -52,6 +57,12 @@ def check_shape(version: DatasetVersion, workflow: Workflow, method: Method) -> 
         )
 
 
+def usual_method(version: DatasetVersion, workflow: Workflow) -> Method:
+    """The workflow's own method, or where the records are none of its own, the first that they are made for."""
+    own = METHODS[workflow.recipe.method]
+    return next((each for each in (own, *METHODS.values()) if _FITS[each.records](version, workflow)), own)
+
+
 def _check_fields(version: DatasetVersion, workflow: Workflow) -> None:
     """A version that was imported for a workflow must have every field of the one it is trained with."""
     if version.mapping["shape"] != "workflow":
@@ -67,7 +78,7 @@ def _check_fields(version: DatasetVersion, workflow: Workflow) -> None:
 
 
 def _has_answers(version: DatasetVersion, workflow: Workflow) -> bool:
-    return True  # every shape ends in an answer of the assistant
+    return version.mapping["shape"] not in (*JUDGED_SHAPES, *SPAN_SHAPES)
 
 
 def _has_pairs(version: DatasetVersion, workflow: Workflow) -> bool:
@@ -80,6 +91,14 @@ def _has_labels(version: DatasetVersion, workflow: Workflow) -> bool:
     return shape in LABELLED_SHAPES or (shape == "workflow" and workflow.label_schema is not None)
 
 
+def _has_judgements(version: DatasetVersion, workflow: Workflow) -> bool:
+    return version.mapping["shape"] in JUDGED_SHAPES
+
+
+def _has_spans(version: DatasetVersion, workflow: Workflow) -> bool:
+    return version.mapping["shape"] in SPAN_SHAPES
+
+
 def _nothing(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
     return {}
 
@@ -88,14 +107,22 @@ def _labels(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
     return {"classification": {"labels": list(labels_of(version, workflow))}}
 
 
+def _span_labels(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
+    return {"classification": {"labels": list(span_labels_of(version))}}
+
+
 _Fits = Callable[[DatasetVersion, Workflow], bool]
 _FITS: dict[Records, _Fits] = {
     Records.ANSWERS: _has_answers,
     Records.PAIRS: _has_pairs,
+    Records.JUDGED: _has_judgements,
     Records.LABELS: _has_labels,
+    Records.SPANS: _has_spans,
 }
 _PARTS: dict[Records, Callable[[DatasetVersion, Workflow], dict[str, Any]]] = {
     Records.ANSWERS: _nothing,
     Records.PAIRS: _nothing,
+    Records.JUDGED: _nothing,
     Records.LABELS: _labels,
+    Records.SPANS: _span_labels,
 }

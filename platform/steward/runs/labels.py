@@ -1,4 +1,4 @@
-"""The labels of a labelled version: which there are, how often, and whether they may be told.
+"""The labels of a version, of whole texts or of stretches of them: which there are, and whether they may be told.
 
 Labels leave the vault: they stand in the training spec, the recipe and the evidence. Guarantees that each one either is
 of the workflow's closed list, or was left alone by redaction and belongs to more than one person; a version where one
@@ -11,7 +11,7 @@ Example:
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from domains.packs import load_pack
@@ -21,7 +21,7 @@ from steward.audit.actor import Refused
 from steward.datasets.models import DatasetVersion, Split
 from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.datasets.shapes import slot_names
-from steward.runs.shards import messages_of
+from steward.runs.shards import is_set_aside, messages_of
 
 # Source: trainers.spec, ClassificationSpec.
 MAX_LABELS = 1_000
@@ -32,10 +32,35 @@ SHOWN_RECORDS = 5
 
 @dataclass(slots=True)
 class _Tally:
+    """What was met: of each label its first record and up to two people, and records whose label may not be told."""
+
+    version: DatasetVersion
+    closed: tuple[str, ...] = ()
     subjects: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     first: dict[str, int] = field(default_factory=dict)
     masked: list[int] = field(default_factory=list)
     unfit: list[int] = field(default_factory=list)
+
+    def add(self, record: OpenRedacted, label: str, *, was_masked: bool) -> None:
+        if self.closed and label not in self.closed:
+            self.unfit.append(record.ordinal)
+            return
+        if not self.closed and was_masked:
+            self.masked.append(record.ordinal)
+            return
+        if not _LABEL.fullmatch(label):
+            self.unfit.append(record.ordinal)
+            return
+        self.first.setdefault(label, record.ordinal)
+        if len(self.first) > MAX_LABELS:
+            raise Refused(
+                f"{self.version} has more than {MAX_LABELS:,} different labels. Classification chooses from a short "
+                "list; if the labels are free answers, choose the method for answers.",
+                code="labels_too_many",
+                subject=self.version,
+            )
+        if len(self.subjects[label]) < LEAST_SUBJECTS:
+            self.subjects[label].add(record.subject_id)
 
 
 def labels_of(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
@@ -44,31 +69,11 @@ def labels_of(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
     Raises:
         Refused: there are too few or too many labels, or one that may not be told.
     """
-    assert version.redaction is not None
     closed = _closed(version, workflow)
-    tally = _Tally()
-    for record in RecordReader(version).redacted(version.redaction, is_for_training=True):
-        label = _label(record, workflow)
-        if closed and label not in closed:
-            tally.unfit.append(record.ordinal)
-            continue
-        if not closed and _was_masked(record, workflow):
-            tally.masked.append(record.ordinal)
-            continue
-        if not _LABEL.fullmatch(label):
-            tally.unfit.append(record.ordinal)
-            continue
-        tally.first.setdefault(label, record.ordinal)
-        if len(tally.first) > MAX_LABELS:
-            raise Refused(
-                f"{version} has more than {MAX_LABELS:,} different labels. Classification chooses from a short list; "
-                "if the labels are free answers, choose the method for answers.",
-                code="labels_too_many",
-                subject=version,
-            )
-        if len(tally.subjects[label]) < LEAST_SUBJECTS:
-            tally.subjects[label].add(record.subject_id)
-    _refuse_what_may_not_be_told(version, tally, is_closed=bool(closed))
+    tally = _Tally(version, closed)
+    for record in _records(version):
+        tally.add(record, _label(record, workflow), was_masked=_was_masked(record, workflow))
+    _refuse_what_may_not_be_told(tally)
     if len(tally.first) < 2:
         raise Refused(
             f"{version} has {'one label' if tally.first else 'no label'}. Classification needs at least two to choose "
@@ -77,6 +82,33 @@ def labels_of(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
             subject=version,
         )
     return closed or tuple(sorted(tally.first))
+
+
+def span_labels_of(version: DatasetVersion) -> tuple[str, ...]:
+    """The labels of the stretches of all texts that may be trained on. Decrypts them as `labels_of` does.
+
+    Raises:
+        Refused: no text has any, or there is one that may not be told.
+    """
+    tally = _Tally(version)
+    for record in _records(version):
+        for label, found in zip(record.payload["labels"], record.findings[1:], strict=True):
+            tally.add(record, label, was_masked=bool(found))
+    _refuse_what_may_not_be_told(tally)
+    if not tally.first:
+        raise Refused(
+            f"No text of {version} has a labelled span, so there is nothing to find.",
+            code="labels_too_few",
+            subject=version,
+        )
+    return tuple(sorted(tally.first))
+
+
+def _records(version: DatasetVersion) -> Iterator[OpenRedacted]:
+    assert version.redaction is not None
+    for record in RecordReader(version).redacted(version.redaction, is_for_training=True):
+        if not is_set_aside(record.payload):
+            yield record
 
 
 def majority(version: DatasetVersion, workflow: Workflow, names: Sequence[str]) -> tuple[str, float]:
@@ -107,12 +139,9 @@ def _was_masked(record: OpenRedacted, workflow: Workflow) -> bool:
     return any(found for name, found in zip(slot_names(record.payload), record.findings, strict=True) if name in used)
 
 
-def _refuse_what_may_not_be_told(version: DatasetVersion, tally: _Tally, *, is_closed: bool) -> None:
-    single = (
-        []
-        if is_closed
-        else [tally.first[label] for label, subjects in tally.subjects.items() if len(subjects) < LEAST_SUBJECTS]
-    )
+def _refuse_what_may_not_be_told(tally: _Tally) -> None:
+    alone = [tally.first[label] for label, subjects in tally.subjects.items() if len(subjects) < LEAST_SUBJECTS]
+    single = [] if tally.closed else alone
     reasons: list[tuple[list[int], str, str]] = [
         (
             tally.masked,
@@ -124,7 +153,7 @@ def _refuse_what_may_not_be_told(version: DatasetVersion, tally: _Tally, *, is_c
             tally.unfit,
             "label_unfit",
             "the label is not of the workflow's list"
-            if is_closed
+            if tally.closed
             else "the label is longer than 200 characters or has a line break",
         ),
         (
@@ -138,4 +167,4 @@ def _refuse_what_may_not_be_told(version: DatasetVersion, tally: _Tally, *, is_c
         if ordinals:
             shown = ", ".join(str(number) for number in ordinals[:SHOWN_RECORDS])
             more = f" and {len(ordinals) - SHOWN_RECORDS:,} more" if len(ordinals) > SHOWN_RECORDS else ""
-            raise Refused(f"In record {shown}{more} {reason}.", code=code, subject=version)
+            raise Refused(f"In record {shown}{more} {reason}.", code=code, subject=tally.version)

@@ -22,7 +22,17 @@ class Records(StrEnum):
 
     ANSWERS = "answers"
     PAIRS = "pairs"
+    JUDGED = "judged"
     LABELS = "labels"
+    SPANS = "spans"
+
+
+class Output(StrEnum):
+    """What a tuned model gives."""
+
+    TEXT = "text"
+    LABEL = "label"
+    SPANS = "spans"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +40,8 @@ class Method:
     """What is learnt.
 
     `rate` is its usual learning rate as a share of supervised tuning's, `part` the part of the spec that belongs to it.
-    `metric` scores answers in place of the workflow's own where the method decides what an answer is.
+    `metric` scores answers in place of the workflow's own where the method decides what an answer is, which `output`
+    says.
     """
 
     name: str
@@ -41,6 +52,12 @@ class Method:
     excluded_ways: tuple[str, ...] = ()
     metric: str = ""
     part: str = ""
+    output: Output = Output.TEXT
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the result chooses from labels with a head of its own, and so writes no words."""
+        return self.output is not Output.TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +102,14 @@ METHODS: dict[str, Method] = {
             part="preference",
         ),
         Method(
+            "kto",
+            "Judgements (KTO)",
+            "Learns from answers that were judged good or bad one by one; no pairs are needed.",
+            Records.JUDGED,
+            0.1,
+            part="preference",
+        ),
+        Method(
             "classification",
             "Labels (classification)",
             "Learns which label a text has, with a head of its own; it answers with a label and nothing else.",
@@ -92,6 +117,17 @@ METHODS: dict[str, Method] = {
             0.5,
             excluded_ways=("prompt",),
             metric="label_match",
+            output=Output.LABEL,
+        ),
+        Method(
+            "token-classification",
+            "Spans (token classification)",
+            "Learns to find labelled stretches of a text, such as drugs and doses; it answers with places and labels.",
+            Records.SPANS,
+            0.5,
+            excluded_ways=("prompt",),
+            metric="span_f1",
+            output=Output.SPANS,
         ),
     )
 }

@@ -118,6 +118,11 @@ class FineTune(models.Model):
         return way_of(self.recipe)
 
     @property
+    def is_compressible(self) -> bool:
+        """Whether the trainer makes the result smaller. Source: trainers.compression."""
+        return not self.method.is_classifier and self.way.name != "prompt"
+
+    @property
     def progress_percent(self) -> int:
         return min(100, round(100 * self.step / self.steps)) if self.steps else 0
 

@@ -32,6 +32,7 @@ _SURROUNDINGS: dict[str, Any] = {
 # Read from the data for every fine-tune anew; what a change says of it is passed over, so that a recipe can be reused.
 _FROM_DATA: dict[Records, tuple[str, dict[str, Any]]] = {
     Records.LABELS: ("classification", {"labels": ["one", "other"]}),
+    Records.SPANS: ("classification", {"labels": ["one"]}),
 }
 
 

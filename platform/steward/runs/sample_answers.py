@@ -10,12 +10,14 @@ Example:
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from steward.datasets.labelled_spans import in_words
 from steward.datasets.reading import RecordReader
+from steward.runs.methods import Output
 from steward.runs.models import FineTune
 from steward.runs.sealed_outputs import answer_lines, answers_of
-from steward.runs.shards import messages_of, workflow_for
+from steward.runs.shards import exchange_of, workflow_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,10 @@ def sample_answers(fine_tune: FineTune) -> SampleAnswers:
             given[record_id].append(Answer(facts["step"], text, score))
     readable = _exchanges(fine_tune, list(given))
     asked = [Asked(each, *readable[each], answers) for each, answers in given.items() if each in readable]
-    return SampleAnswers(steps, asked, len(given) - len(asked))
+    hidden = len(given) - len(asked)
+    if fine_tune.method.output is Output.SPANS:
+        asked = [_in_words(each) for each in asked]
+    return SampleAnswers(steps, asked, hidden)
 
 
 def _exchanges(fine_tune: FineTune, record_ids: list[str]) -> dict[str, tuple[str, str]]:
@@ -79,7 +84,11 @@ def _exchanges(fine_tune: FineTune, record_ids: list[str]) -> dict[str, tuple[st
     reader, found = RecordReader(version), {}
     ordinals = [int(each) for each in record_ids]
     for record in reader.redacted(version.redaction, ordinals=ordinals, is_for_training=True):
-        *before, expected = messages_of(record.payload, workflow)
-        questions = [message["content"] for message in before if message["role"] == "user"]
-        found[str(record.ordinal)] = (str(questions[-1]) if questions else "", str(expected["content"]))
+        found[str(record.ordinal)] = exchange_of(record.payload, workflow)
     return found
+
+
+def _in_words(asked: Asked) -> Asked:
+    """The same with spans as their words instead of their places."""
+    answers = [replace(each, text=in_words(each.text, asked.prompt)) for each in asked.answers]
+    return replace(asked, reference=in_words(asked.reference, asked.prompt), answers=answers)

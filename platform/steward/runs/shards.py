@@ -17,6 +17,7 @@ from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.runs.methods import Method, Records
 from steward.vault.models import DataKey, SealedObject
 from steward.vault.objects import ObjectWriter
+from trainers.spans import Span, written
 
 Payload = dict[str, Any]
 
@@ -42,6 +43,21 @@ def messages_of(payload: Payload, workflow: Workflow) -> list[dict[str, Any]]:
     return [dict(message) for message in map_record(workflow, payload["fields"])]
 
 
+def exchange_of(payload: Payload, workflow: Workflow) -> tuple[str, str]:
+    """The last question of a record and the answer expected; of a text with spans the text, and these written out."""
+    if "text" in payload:
+        spans = ((start, end, payload["labels"][place]) for start, end, place in payload["spans"])
+        return payload["text"], written(Span(*each) for each in spans)
+    *before, expected = messages_of(payload, workflow)
+    questions = [message["content"] for message in before if message["role"] == "user"]
+    return str(questions[-1]) if questions else "", str(expected["content"])
+
+
+def is_set_aside(payload: Payload) -> bool:
+    """Whether redaction left the record without spans that could be learnt (`datasets.labelled_spans`)."""
+    return "spans" in payload and payload["spans"] is None
+
+
 def rejected_of(payload: Payload, workflow: Workflow) -> str:
     """The worse answer of a preference record."""
     return str(payload["rejected"]) if "messages" in payload else map_rejected(workflow, payload["fields"])
@@ -55,21 +71,38 @@ def _as_chat(payload: Payload, workflow: Workflow) -> Payload:
     return {"messages": messages_of(payload, workflow)}
 
 
+def _with_judgement(payload: Payload, workflow: Workflow) -> Payload:
+    return {"messages": messages_of(payload, workflow), "label": payload["is_good"]}
+
+
+def _with_spans(payload: Payload, workflow: Workflow) -> Payload:
+    labels = payload["labels"]
+    spans = [{"start": start, "end": end, "label": labels[place]} for start, end, place in payload["spans"]]
+    return {"text": payload["text"], "spans": spans}
+
+
 # What a line of a shard holds beside its id. A labelled record's last message is its label.
 # Source: trainers.shards.
 _LINES: dict[Records, Callable[[Payload, Workflow], Payload]] = {
     Records.ANSWERS: _as_chat,
     Records.PAIRS: _with_rejected,
+    Records.JUDGED: _with_judgement,
     Records.LABELS: _as_chat,
+    Records.SPANS: _with_spans,
 }
 
 
 def example_lines(version: DatasetVersion, workflow: Workflow, method: Method, split: Split) -> Iterator[bytes]:
-    """Lines of a shard: `{"id", "messages"}` and what the method needs beside them, one record each."""
+    """Lines of a shard: `{"id", "messages"}` and what the method needs beside them, one record each; of spans the text.
+
+    A record that redaction set aside, because two labels met in one replacement, has no line.
+    """
     assert version.redaction is not None
     reader = RecordReader(version)
     records: Iterator[OpenRedacted] = reader.redacted(version.redaction, split=split, is_for_training=True)
     for record in records:
+        if is_set_aside(record.payload):
+            continue
         line = {"id": str(record.ordinal), **_LINES[method.records](record.payload, workflow)}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
 

@@ -45,10 +45,18 @@ FIELDS = (
     Field(
         "preference.beta",
         "Beta",
-        "DPO: how dear it is to stray from the base model; ORPO: weight of the rejected answer",
+        "DPO, KTO: how dear it is to stray from the base model; ORPO: weight of the rejected answer",
         float,
         is_basic=True,
     ),
+    Field(
+        "preference.desirable_weight",
+        "Weight of good answers",
+        "where one kind is rarer, give it more: counts times weights should be about equal",
+        float,
+        is_basic=True,
+    ),
+    Field("preference.undesirable_weight", "Weight of bad answers", "", float, is_basic=True),
     Field(
         "preference.label_smoothing",
         "Doubt",

@@ -94,6 +94,24 @@ class Slot:
     pieces: list[Piece]
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A stretch of a text that a label stands for."""
+
+    label: str
+    text: str
+    start: int
+    end: int
+
+
+def labelled(payload: Payload) -> list[Labelled] | None:
+    """The labelled stretches of a payload; None where it has none to speak of, or was set aside."""
+    if payload.get("spans") is None:
+        return None
+    text, labels = payload["text"], payload["labels"]
+    return [Labelled(labels[label], text[start:end], start, end) for start, end, label in payload["spans"]]
+
+
 def pieces(
     text: str,
     findings: Iterable[dict[str, Any]],

@@ -89,3 +89,20 @@ def test_two_to_six_different_runs_are_compared(lenient: House, two: tuple[FineT
     more = [dispatched(lenient, version, tiny_base, f"run {number}") for number in range(4)]
     assert len(compare([*two, *more]).pairs) == 15
     assert [each.letter for each in compare([*two, *more]).contenders] == list("ABCDEF")
+
+
+def test_pooled_figures_are_set_against_each_other_by_their_parts(
+    lenient: House, two: tuple[FineTune, FineTune]
+) -> None:
+    parts = [[[0, 3], [2, 4], [4, 4]] * 10, [[2, 3], [4, 4], [4, 4]] * 10]
+    for run, own in zip(two, parts, strict=True):
+        evaluation = judged(lenient, run, [0.5] * 30)
+        evaluation.scores["parts"] = {"base": own, "tuned": own}
+        evaluation.save(update_fields=["scores"])
+    found = compare(two)
+    scores = [contender.score.estimate for contender in found.contenders if contender.score]
+    assert scores == [pytest.approx(6 / 11), pytest.approx(10 / 11)]
+    (pair,) = found.pairs
+    assert pair.interval is not None
+    assert pair.interval.estimate == pytest.approx(4 / 11)
+    assert pair.verdict == "better"

@@ -123,7 +123,7 @@ def _evaluated(house: Any, model_version: Any) -> None:
     """Scores and passed gates that nobody measured."""
     from steward.assurance import actions as assurance
     from steward.assurance.gates import GateOutcome
-    from steward.assurance.judging import Judgement
+    from steward.assurance.judgement import Judgement
     from steward.runs.shards import workflow_for
     from steward.vault.keys import make_key
     from steward.vault.models import KeyLevel

@@ -199,3 +199,30 @@ def test_no_value_breaks_a_table_or_becomes_markup() -> None:
 def test_a_number_that_json_lacks_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         json_document({"loss": float("nan")})
+
+
+def test_the_documents_of_a_tagger_name_its_base_and_hold_what_its_figure_is_made_of(release: Any) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    from domains.intervals import pooled
+
+    fine_tune = release.model_version.fine_tune
+    fine_tune.recipe |= {"method": "token-classification", "classification": {"labels": ["DRUG"]}}
+    fine_tune.save(update_fields=["recipe"])
+    evaluation = release.model_version.evaluations.get()
+    evaluation.metric, evaluation.baseline = "span_f1", {"kind": "phrases", "phrases": 214}
+    parts = {"base": [[0, 2], [2, 4], [2, 3], [0, 1]], "tuned": [[2, 2], [4, 4], [2, 3], [0, 1]]}
+    evaluation.scores["parts"] = parts
+    evaluation.save()
+    documents = build_documents(release)
+    card = json.loads(documents["model-card.json"])
+    assert "a list of the 214 phrases" in card["evaluation"]["base_is"]
+    assert card["evaluation"]["metric_title"] == "Span F1"
+    bill = documents["mlbom.cdx.json"].decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    assert "Span F1, phrases of the training records" in bill
+    assert "start, end and label of each span" in bill
+    scores = json.loads(documents["gates.json"])["scores"]
+    assert pooled([row["tuned_parts"] for row in scores["by_record"]]) == pooled(parts["tuned"]) == 0.8
+    assert "ratio" in scores["parts_are"]

@@ -228,6 +228,31 @@ def test_only_officers_export_and_only_what_is_released(release: Any) -> None:
         request_export(actor=officer(release), release=release, form="merged")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "refused"),
+    [
+        ({"method": "token-classification"}, ["gguf-f16", "gguf-q4_k_m"]),
+        ({"method": "classification"}, ["gguf-q8_0"]),
+        ({"way": "prompt"}, ["merged", "gguf-f16"]),
+    ],
+)
+def test_a_form_that_a_model_cannot_have_is_refused_and_not_offered(
+    release: Any, trainer: Any, recipe: dict[str, str], refused: list[str]
+) -> None:
+    fine_tune = release.model_version.fine_tune
+    fine_tune.recipe |= recipe
+    fine_tune.save(update_fields=["recipe"])
+    page = signed_in(officer(release)).get(f"/w/{release.workspace.slug}/models/{release.model_version_id}/").text
+    assert 'value="adapter"' in page
+    for form in refused:
+        assert f'value="{form}"' not in page
+        with pytest.raises(Refused, match="can leave as adapter") as caught:
+            request_export(actor=officer(release), release=release, form=form)
+        assert caught.value.code == "form_impossible"
+    assert not Export.objects.exists()
+    assert "Smaller and faster" not in page
+
+
 def test_the_page_offers_forms_shows_figures_and_hands_out(release: Any, trainer: Any) -> None:
     person, address = signed_in(officer(release)), f"/w/{release.workspace.slug}/"
     assert person.post(f"{address}releases/{release.pk}/export/", {"form": "gguf-q8_0"}).status_code == 302

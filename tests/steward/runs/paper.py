@@ -9,7 +9,7 @@ from typing import Any
 
 from compliance.vault import ObjectContext
 from steward.assurance import actions as assurance
-from steward.assurance.judging import Judgement
+from steward.assurance.judgement import Judgement
 from steward.assurance.models import Evaluation
 from steward.catalog.models import BaseModel
 from steward.runs import actions as runs

@@ -81,6 +81,7 @@ def _composition(dossier: Dossier) -> str:
             ("subjects", figure(version.subject_count)),
             *((f"records for {split}", figure(version.split_counts.get(split, 0))) for split in Split.values),
             ("records withheld as privileged", figure(privilege_standing(dossier.redaction).withheld)),
+            ("records set aside, two labels in one replacement", figure(dossier.redaction.set_aside_count)),
             ("subjects erased since the import", figure(gone.subjects)),
             ("of these, erased after training had begun", figure(gone.after_training)),
         ],

@@ -49,8 +49,19 @@ def _scores(dossier: Dossier) -> dict[str, Any]:
     try:
         rows = zip(kept["ids"], kept["base"], kept["tuned"], strict=True)
         records = [{"record": int(ordinal), "base": base, "tuned": tuned} for ordinal, base, tuned in rows]
+        if "parts" in kept:
+            parts = zip(kept["parts"]["base"], kept["parts"]["tuned"], strict=True)
+            records = [
+                {**row, "base_parts": base, "tuned_parts": tuned}
+                for row, (base, tuned) in zip(records, parts, strict=True)
+            ]
     except (KeyError, ValueError):
         raise Incomplete("the evaluation's scores are not one pair for each record") from None
     if len(records) != dossier.evaluation.record_count:
         raise Incomplete("the evaluation has another number of scores than of records")
-    return {"record_is": "place of the record in the dataset version, from 1", "by_record": records}
+    said = {"record_is": "place of the record in the dataset version, from 1", "by_record": records}
+    if "parts" in kept:
+        said["parts_are"] = (
+            "what a record adds to two sums, of which the figure is the ratio (domains.intervals.pooled)"
+        )
+    return said

@@ -16,7 +16,7 @@ from steward.assurance.models import Evaluation
 from steward.releases.evidence.dossier import Dossier
 from steward.releases.evidence.model_card import LIMITS, lineage
 from steward.releases.evidence.rendering import json_document, timestamp
-from steward.runs.methods import Records
+from steward.runs.methods import Output
 
 SERIAL = uuid.UUID("6f2b1a52-3f60-5a57-9a3e-0d4f5a1f8f11")
 
@@ -88,7 +88,11 @@ def _pedigree(dossier: Dossier) -> dict[str, Any]:
     return {"pedigree": {"ancestors": ancestors}} if ancestors else {}
 
 
+_FORMATS = {Output.TEXT: "text", Output.LABEL: "label", Output.SPANS: "start, end and label of each span"}
+
+
 def _model_card(dossier: Dossier) -> dict[str, Any]:
+    output = dossier.fine_tune.method.output
     return {
         "bom-ref": f"model-card:{dossier.model_version.pk}",
         "modelParameters": {
@@ -96,8 +100,8 @@ def _model_card(dossier: Dossier) -> dict[str, Any]:
             "task": dossier.workflow.title,
             "architectureFamily": "transformer",
             "datasets": [{"ref": f"dataset:{dossier.version.pk}"}],
-            "inputs": [{"format": "chat messages"}],
-            "outputs": [{"format": "label" if dossier.fine_tune.method.records is Records.LABELS else "text"}],
+            "inputs": [{"format": "text" if output is Output.SPANS else "chat messages"}],
+            "outputs": [{"format": _FORMATS[output]}],
         },
         "quantitativeAnalysis": {"performanceMetrics": _metrics(dossier)},
         "considerations": {
@@ -133,7 +137,8 @@ def _metrics(dossier: Dossier) -> list[dict[str, Any]]:
 
 
 def _base_name(done: Evaluation) -> str:
-    return "most frequent training label" if done.baseline.get("kind") == "majority" else "base model"
+    named = {"majority": "most frequent training label", "phrases": "phrases of the training records"}
+    return named.get(done.baseline.get("kind", ""), "base model")
 
 
 def _base(dossier: Dossier) -> dict[str, Any]:

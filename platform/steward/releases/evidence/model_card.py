@@ -177,6 +177,11 @@ def base_is(done: Evaluation) -> str:
             f"the most frequent label of the training records ({share:.1f} % of them), given to every record; the "
             "untuned model has no head for the labels"
         )
+    if done.baseline.get("kind") == "phrases":
+        return (
+            f"a list of the {done.baseline['phrases']:,} phrases that had one label throughout the training records, "
+            "looked up in each text; the untuned model has no head for tags"
+        )
     return "the base model, asked the same"
 
 

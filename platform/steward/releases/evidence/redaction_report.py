@@ -49,6 +49,7 @@ def redaction_report(dossier: Dossier) -> dict[str, Any]:
             "basis": profile.basis if profile else None,
             "records": run.done_count,
             "findings": run.finding_count,
+            "records_set_aside": run.set_aside_count,
             "findings_by_type": run.counts_by_type,
             "started_at": timestamp(run.started_at),
             "finished_at": timestamp(run.finished_at),

@@ -20,7 +20,7 @@ from steward.runs import actions, dispatch_actions
 from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
 from steward.runs.dispatch import standing
-from steward.runs.fitting import check_shape
+from steward.runs.fitting import check_shape, usual_method
 from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
@@ -128,7 +128,8 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
     version = next((each for each in versions if str(each.pk) == wanted), versions[0] if versions else None)
     workflow = given.get("workflow") or (source.workflow if source else "")
     workflow = workflow or (version.dataset.workflow if version else "") or pack.demo_workflow
-    settings = _Settings.of(pack, workflow, given.get("method", ""), given.get("way", ""), source)
+    method = given.get("method", "") or ("" if source else _usual_method(version, pack, workflow))
+    settings = _Settings.of(pack, workflow, method, given.get("way", ""), source)
     number = FineTune.objects.filter(workspace=request.workspace).count() + 1
     named = f"{version.dataset.name if version else workflow} #{number}"
     return {
@@ -145,6 +146,21 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "priorities": _priorities(request, Priority.NORMAL),
         "chosen_priority": given.get("priority", str(Priority.NORMAL.value)),
     }
+
+
+def _version(request: WorkspaceRequest) -> DatasetVersion | None:
+    """The version of the form, if it names one."""
+    try:
+        pk = _id(request.POST.get("version", ""))
+    except Refused:
+        return None
+    return DatasetVersion.objects.filter(workspace=request.workspace, pk=pk).first()
+
+
+def _usual_method(version: DatasetVersion | None, pack: Pack, workflow: str) -> str:
+    """The method that suits a version's records; empty where there is none to ask."""
+    known = next((each for each in pack.workflows if each.name == workflow), None)
+    return usual_method(version, known).name if version is not None and known is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +228,10 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
     pack, workflow = load_pack(request.workspace.domain), request.POST.get("workflow", "")
     before = request.POST.get("took", "").split(" ")
     is_new_workflow = before[0] != workflow
-    # Another workflow brings its own method and way with it.
-    chosen = ("", "") if is_new_workflow else (request.POST.get("method", ""), request.POST.get("way", ""))
     source = clone_source(request, request.POST)
+    chosen = (request.POST.get("method", ""), request.POST.get("way", ""))
+    if is_new_workflow:  # it brings its own way with it, and its own method where the records have what that needs
+        chosen = ("" if source else _usual_method(_version(request), pack, workflow), "")
     settings = _Settings.of(pack, workflow, *chosen, source)
     is_new = settings.took != " ".join(before)
     context: dict[str, Any] = settings.shown({}) if is_new else {}

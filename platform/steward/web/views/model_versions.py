@@ -1,6 +1,7 @@
 """Model versions: base against tuned, gates, samples, release and its evidence."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -16,7 +17,8 @@ from steward.assurance.actions import request_evaluation
 from steward.assurance.compressing import keepable_rows
 from steward.assurance.compression_actions import WAYS
 from steward.assurance.models import Compression, Evaluation, EvaluationState, GateResult
-from steward.assurance.reading import samples
+from steward.assurance.reading import Prediction, samples
+from steward.datasets.labelled_spans import in_words
 from steward.datasets.reading import RecordReader
 from steward.releases import actions as releases
 from steward.releases.evidence.model_card import base_is
@@ -28,9 +30,11 @@ from steward.releases.models import (
     ExportState,
     Release,
     ReleaseState,
+    forms_of,
 )
+from steward.runs.methods import Output
 from steward.runs.models import ModelVersion
-from steward.runs.shards import messages_of, workflow_for
+from steward.runs.shards import exchange_of, workflow_for
 from steward.web.compressions import CompressionChart
 from steward.web.intervals import IntervalChart
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
@@ -134,7 +138,7 @@ def _conversions(found: ModelVersion) -> dict[str, Any]:
 
 def _forms(found: ModelVersion) -> list[tuple[str, str]]:
     """What an export may be asked for as; of compressed forms those of the comparison, with their score."""
-    plain = [(value, label) for value, label in ExportForm.choices if value != ExportForm.COMPRESSED]
+    plain = [(form.value, form.label) for form in forms_of(found.fine_tune) if form is not ExportForm.COMPRESSED]
     return plain + [
         (f"{ExportForm.COMPRESSED} {row['way']}", f"Compressed: {row['way']}{_scored(row)}")
         for row in keepable_rows(found)
@@ -168,12 +172,20 @@ def model_samples(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         if evaluation is not None and evaluation.predictions is not None:
             best, worst = samples(evaluation, SAMPLES)
             prompts = _prompts(found, {row.record_id for row in [*best, *worst]})
-            context["best"] = [(row, prompts.get(row.record_id)) for row in best]
-            context["worst"] = [(row, prompts.get(row.record_id)) for row in worst]
+            context["best"] = [_sample(found, row, prompts.get(row.record_id)) for row in best]
+            context["worst"] = [_sample(found, row, prompts.get(row.record_id)) for row in worst]
             context["version"] = found.fine_tune.dataset_version
     except (VaultError, OSError) as error:
         context["problem"] = f"The predictions cannot be opened ({type(error).__name__}). Ask for the evaluation again."
     return render(request, "web/part_samples.html", context)
+
+
+def _sample(model: ModelVersion, row: Prediction, prompt: str | None) -> tuple[Prediction, str | None]:
+    """A prediction as it is shown beside what was asked: of spans their words instead of their places."""
+    if prompt is None or model.fine_tune.method.output is not Output.SPANS:
+        return row, prompt
+    words = {name: in_words(getattr(row, name), prompt) for name in ("reference", "base", "tuned")}
+    return replace(row, **words), prompt
 
 
 def _prompts(model: ModelVersion, record_ids: set[str]) -> dict[str, str]:
@@ -185,8 +197,7 @@ def _prompts(model: ModelVersion, record_ids: set[str]) -> dict[str, str]:
     workflow = workflow_for(model.workspace.domain, model.fine_tune.workflow)
     prompts = {}
     for record in RecordReader(version).redacted(version.redaction, ordinals=ordinals, is_for_training=True):
-        asked = [message["content"] for message in messages_of(record.payload, workflow) if message["role"] == "user"]
-        prompts[str(record.ordinal)] = asked[-1] if asked else ""
+        prompts[str(record.ordinal)], _ = exchange_of(record.payload, workflow)
     return prompts
 
 

@@ -30,7 +30,8 @@ from steward.datasets.privilege import held_back, privilege_standing, shown_to
 from steward.datasets.reading import OpenRedacted, RecordReader
 from steward.datasets.residual import residual_risk
 from steward.profiles.composing import effective_profile, policy_of
-from steward.web.marking import kind_of, marked, symbol_of
+from steward.runs.shards import is_set_aside
+from steward.web.marking import kind_of, labelled, marked, symbol_of
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404, whole_number
 from steward.web.span_filter import SpanFilter
 
@@ -216,6 +217,9 @@ def _item(record: OpenRedacted, policies: Mapping[str, EntityPolicy], *, is_held
     return item | {
         "count": sum(map(len, record.findings)),
         "slots": marked(record.payload, record.findings, "redacted", policies=policies),
+        "spans": labelled(record.payload),
+        "is_set_aside": is_set_aside(record.payload),
+        "is_good": record.payload.get("is_good"),
     }
 
 

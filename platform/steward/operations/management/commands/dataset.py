@@ -51,6 +51,8 @@ class Command(BaseCommand):
             raise CommandError(f"The redaction failed: {run.failure}")
         counts = ", ".join(f"{count} {kind.lower()}" for kind, count in sorted(run.counts_by_type.items()))
         self.stdout.write(f"{run.done_count} records, {run.finding_count} identifiers replaced: {counts}")
+        if run.set_aside_count:
+            self.stdout.write(f"{run.set_aside_count} set aside: two labels met in one replacement")
 
     def _review(self, actor: Actor, version: DatasetVersion, options: dict[str, Any]) -> None:
         run = version.redaction
