@@ -326,6 +326,6 @@ def _differences(candidate: Forward, plain: Forward, adapter: Adapter) -> tuple[
         losses = way.losses(batch)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         found.append((losses.detach(), adapter.grads.clone()))
-        adapter.grads.zero_()
+        adapter.clear_grads()
     (one, by_one), (other, by_other) = found
     return float((one - other).abs().mean()), 1 - float(torch.cosine_similarity(by_one, by_other, dim=0))
