@@ -41,11 +41,15 @@ def machine_of(device: Device) -> Machine:
     return Machine(device.name, device.dtype.itemsize, device.micro_tokens)
 
 
-def free_bytes(device: str) -> int:
-    """Memory this process may come to hold on a device, what it holds already included."""
+def free_bytes(device: str, processes: int = 1) -> int:
+    """Memory this process may come to hold on a device, what it holds already included.
+
+    Args:
+        processes: that share the machine's main memory; a GPU is one process's alone.
+    """
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0]) + int(torch.cuda.memory_reserved())
-    return free_main_bytes()
+    return free_main_bytes() // processes
 
 
 def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:

@@ -171,16 +171,15 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
         _announce(spec, name, splits[name], speak)
     device = choose_device(spec.precision)
     shape, lengths = known_shape(folder), splits["train"].lengths
+    free = free_bytes(device.name, spec.parallel.processes)
     if shape is not None:
-        refuse_unfit(
-            choose_plan(spec, shape, lengths, machine_of(device), likely_forward(spec), free_bytes(device.name))
-        )
+        refuse_unfit(choose_plan(spec, shape, lengths, machine_of(device), likely_forward(spec), free))
     adapter = load_trained(spec, folder, device, group)
     stop.check()
     forward = choose_forward(adapter, spec.packing)
     verdict = None
     if shape is not None:
-        verdict = choose_plan(spec, shape, lengths, machine_of(device), forward.kind, free_bytes(device.name))
+        verdict = choose_plan(spec, shape, lengths, machine_of(device), forward.kind, free)
         device = replace(device, micro_tokens=verdict.plan.micro_tokens)
     if spec.recompute == "always" or (verdict is not None and verdict.plan.is_recomputed):
         forward.recompute()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers import events, footprint, plan
+from trainers import events, fit, footprint, plan
 from trainers.adapter import lay
 from trainers.base_model import load_base
 from trainers.device import choose_device
@@ -185,8 +185,14 @@ def test_the_fit_command_needs_no_output_folder_and_writes_nothing(bench):
     assert sorted(bench.root.iterdir()) == before
 
 
+def test_processes_of_one_machine_share_its_main_memory(monkeypatch):
+    monkeypatch.setattr("trainers.fit.free_main_bytes", lambda: 6 << 30)
+    assert fit.free_bytes("cpu") == 6 << 30
+    assert fit.free_bytes("cpu", processes=3) == 2 << 30
+
+
 def test_a_run_that_cannot_fit_is_refused_before_the_model_is_loaded(bench, monkeypatch):
-    monkeypatch.setattr("trainers.run.free_bytes", lambda _: 64 << 20)
+    monkeypatch.setattr("trainers.run.free_bytes", lambda device, processes: 64 << 20)
     monkeypatch.setattr("trainers.run.load_trained", lambda *_: pytest.fail("the model was loaded"))
     bench.spec()
     code, said = bench.command("run")

@@ -63,6 +63,8 @@ def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Fore
         return None
     last = _last_run(base_model, spec.way)
     machine, free = _machine(last)
+    if machine.name == "cpu":
+        free //= spec.parallel.processes
     verdict = choose_plan(spec, shape, lengths, machine, likely_forward(spec), free)
     whole = work(spec, lengths, _lengths(version, base_model, spec, Split.VALIDATION))
     scale = max(1.0, version.split_counts.get(Split.TRAIN, 0) / len(lengths))
