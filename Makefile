@@ -10,6 +10,9 @@ PORT ?= 8000
 VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# A file of tests stays in one process, which has a database of its own.
+PROCESSES ?= $(shell n=$$(nproc); echo $$(( n > 4 ? 4 : n )))
+PYTEST := $(RUN) -m pytest -n $(PROCESSES) --dist loadfile
 
 .PHONY: help demo up test test-quick lint fix bench doctor clean install chromium
 
@@ -34,11 +37,11 @@ demo: $(STAMP) ## the whole way of the data, once (DOMAIN=healthcare|finance|leg
 up: $(STAMP) ## database, web server, worker and sealer until Ctrl-C (PORT=8000)
 	$(RUN) manage.py up --port "$(PORT)"
 
-test: $(STAMP) chromium ## every test
-	$(RUN) -m pytest
+test: $(STAMP) chromium ## every test (PROCESSES=N)
+	$(PYTEST)
 
 test-quick: $(STAMP) ## what runs in under two minutes
-	$(RUN) -m pytest -m 'not slow and not browser and not gpu and not bench'
+	$(PYTEST) -m 'not slow and not browser and not gpu and not bench'
 
 lint: $(STAMP) ## style, types, layers, migrations
 	$(RUN) -m ruff check .
