@@ -179,10 +179,12 @@ def test_the_output_gate_looks_with_the_profile_in_force_and_its_lists(
     from types import SimpleNamespace
 
     from steward.assurance import gates
+    from steward.runs.methods import METHODS
 
     answers = [SimpleNamespace(tuned="The Quillstone protocol was followed."), SimpleNamespace(tuned="Nothing else.")]
     monkeypatch.setattr(gates, "predictions", lambda evaluation: answers)
-    judged: Any = SimpleNamespace(workspace=house.workspace)
+    made_by: Any = SimpleNamespace(fine_tune=SimpleNamespace(method=METHODS["sft"]))
+    judged: Any = SimpleNamespace(workspace=house.workspace, model_version=made_by)
 
     def rate() -> float:
         return gates.MEASURES["output_identifier_rate"].take(judged)
