@@ -91,8 +91,18 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument("--run", required=True)
     remote.add_argument("--platform-key", required=True, help="64 hex digits; whoever holds it may give orders")
     remote.add_argument("--address", default="", help="as the platform reaches this machine; found by itself if empty")
-    remote.add_argument("--port", type=int, default=0)
     remote.add_argument("--patience", type=float, default=24 * 3600.0, help="seconds without the platform")
+    remote.add_argument("--node", type=int, default=0, help="number of this machine, where a run has several")
+    machines = commands.add_parser("machines", help="as a Ray job: start remote on several machines at once")
+    machines.add_argument("--run", required=True)
+    machines.add_argument("--platform-key", required=True, help="as of remote")
+    machines.add_argument("--nodes", type=int, required=True)
+    machines.add_argument("--cpus", type=int, default=1, help="of each machine")
+    machines.add_argument("--gpus", type=int, default=0, help="of each machine")
+    machines.add_argument("--gather", type=float, default=120.0, help="seconds to wait for machines the cluster lacks")
+    for each in (remote, machines):
+        each.add_argument("--port", type=int, default=0, help="where the platform connects; 0: any")
+        each.add_argument("--ring-port", type=int, default=0, help="where the other machines connect; 0: any")
     serve_command.declare(commands.add_parser("serve", help="answer many at a time with one base and many adapters"))
     bundled = commands.add_parser("bundled", help="lay the bundled base model out as a safetensors folder")
     bundled.add_argument("--cache", type=Path, required=True)
@@ -127,6 +137,12 @@ def main(argv: list[str], stdin: TextIO, stdout: TextIO) -> int:
 
             run = arguments.run
             serve_remote(arguments, speak)
+            return EXIT_DONE
+        if arguments.command == "machines":
+            from trainers.machines import hold_machines
+
+            run = arguments.run
+            hold_machines(arguments, speak)
             return EXIT_DONE
         if arguments.command == "serve":
             serve_command.carry_out(arguments, stdin, speak)

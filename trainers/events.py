@@ -425,12 +425,25 @@ class ServeStopped(Event):
 
 @dataclass(frozen=True)
 class RemoteListening(Event):
-    """A trainer on another machine waits for the platform there; ``public_key`` is the one it will prove to hold."""
+    """A trainer on another machine waits for the platform there; ``public_key`` is the one it will prove to hold.
+
+    ``node`` is its number where a run has several machines.
+    """
 
     name: ClassVar[str] = "remote.listening"
     address: str
     port: int
     public_key: str
+    node: int = 0
+
+
+@dataclass(frozen=True)
+class RemoteWaiting(Event):
+    """A run waits until so many machines are free at once; the cluster has ``nodes`` that are large enough."""
+
+    name: ClassVar[str] = "remote.waiting"
+    wanted: int
+    nodes: int
 
 
 EVENTS: dict[str, type[Event]] = {each.name: each for each in Event.__subclasses__()}

@@ -39,6 +39,7 @@ from trainers.events import RemoteListening
 from trainers.process import Speaker, die_with_parent
 
 CHUNK_BYTES = 1 << 20
+MOST_DOORS = 1024
 MAX_FILE_BYTES = 1 << 42
 SILENCE_SECONDS = 60.0
 #: What the trainer may know of its surroundings.
@@ -64,11 +65,11 @@ def serve_remote(arguments: argparse.Namespace, speak: Speaker) -> None:
     folder = Path(tempfile.mkdtemp(prefix="steward-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        desk = Desk(folder)
+        desk = Desk(folder, arguments.ring_port)
         stack.callback(desk.end)
         door = stack.enter_context(_door(arguments.port))
         address = arguments.address or _own_address()
-        speak(RemoteListening(arguments.run, address, door.getsockname()[1], public(key).hex()))
+        speak(RemoteListening(arguments.run, address, door.getsockname()[1], public(key).hex(), arguments.node))
         _answer(door, desk, arguments.run, key, platform, arguments.patience)
 
 
@@ -109,13 +110,17 @@ def _answer(door: socket.socket, desk: Desk, run: str, key: X25519PrivateKey, pl
 class Desk:
     """What the platform may ask for. One request, one answer.
 
-    ``put`` takes a file in, ``start`` begins the training, ``look`` lists what is there, ``get`` gives a file out from
-    an offset, ``signal`` reaches the trainer, ``leave`` ends everything.
+    ``put`` takes a file in, ``doors`` opens ports for the trainers on other machines (`trainers.ring`), ``start``
+    begins the training, ``look`` lists what is there, ``get`` gives a file out from an offset, ``signal`` reaches the
+    trainer, ``leave`` ends everything.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ring_port: int = 0) -> None:
         self.is_done = False
         self._folder = folder
+        self._ring_port = ring_port
+        self._doors: list[socket.socket] = []
+        self._ports: list[int] = []
         self._trainer: subprocess.Popen[bytes] | None = None
         for name in ("given", "out", "tmp"):
             (folder / name).mkdir(mode=0o700)
@@ -130,6 +135,8 @@ class Desk:
         match asked:
             case {"do": "put", "to": "given" | "out" as to, "name": str(name), "bytes": int(size)} if _fits(name, size):
                 self._put(session, self._folder / to / name, size)
+            case {"do": "doors", "count": int(count)} if 0 < count <= MOST_DOORS:
+                _say(session, {"ok": True, "ports": self._open(count)})
             case {"do": "start", "keys": str(keys)}:
                 self._start(keys)
                 _say(session, {"ok": True})
@@ -180,11 +187,28 @@ class Desk:
         trainer = self._trainer
         return {"ok": True, "files": files, "is_started": trainer is not None, "exit": trainer and trainer.poll()}
 
+    def _open(self, count: int) -> list[int]:
+        """Opens that many ports, once; none if one of them is taken. They pass to the trainer when it starts."""
+        if not self._ports:
+            with contextlib.ExitStack() as stack:
+                first = self._ring_port
+                try:
+                    ports = range(first, first + count) if first else [0] * count
+                    doors = [stack.enter_context(socket.create_server(("", port))) for port in ports]
+                except (OSError, OverflowError):
+                    return []
+                stack.pop_all()
+            self._doors, self._ports = doors, [door.getsockname()[1] for door in doors]
+        return self._ports
+
     def _start(self, keys: str) -> None:
         """Starts the trainer, once."""
         if self._trainer is not None:
             return
         command = [sys.executable, "-m", "trainers", "run", "--spec", "given/spec.json", "--out", "out"]
+        doors = [door.fileno() for door in self._doors]
+        if doors:
+            command += ["--doors", ",".join(map(str, doors))]
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["TMPDIR"] = str(self._folder / "tmp")
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
@@ -195,8 +219,11 @@ class Desk:
                 stdout=said,
                 cwd=self._folder,
                 env=environment,
+                pass_fds=doors,
                 preexec_fn=die_with_parent(os.getpid()),
             )
+        for door in self._doors:
+            door.close()  # from now on the trainer's alone: it is shut when that one is gone
         assert self._trainer.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended at once; its events say why
             self._trainer.stdin.write(keys.encode())

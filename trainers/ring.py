@@ -47,7 +47,7 @@ IN_FLIGHT = 4
 REACH_SECONDS = 60.0
 #: How long it waits for the other end to prove itself: that one may still be loading its libraries.
 MEETING_SECONDS = 300.0
-STRANGER_SECONDS = 10.0
+STRANGER_SECONDS = 30.0
 FAREWELL_SECONDS = 30.0
 # A machine without power says nothing; its peers notice after 15 + 3 × 5 seconds. Source: tcp(7).
 _WATCHED = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
@@ -274,13 +274,18 @@ def meet(run: str, place: RingPlace, door: socket.socket, fates: Sequence[Fate] 
 
 
 def _reach(run: str, address: tuple[str, int], own: X25519PrivateKey, peer: bytes, rank: int) -> Link:
-    deadline = time.monotonic() + REACH_SECONDS
+    """The link to the next member, which may be slow to answer, or drop a line and be asked again."""
+    begun, was_there = time.monotonic(), False
     while True:
+        waited = time.monotonic() - begun
         try:
-            line = socket.create_connection(address, max(1.0, deadline - time.monotonic()))
-            break
-        except OSError:
-            if time.monotonic() > deadline:
+            line = socket.create_connection(address, max(1.0, REACH_SECONDS - waited))
+            was_there = True
+            return _shake_hands(line, MEETING_SECONDS, lambda stream: connect(stream, run, own, peer))
+        except (ChannelError, OSError):
+            if was_there and waited > MEETING_SECONDS:
+                raise
+            if not was_there and waited > REACH_SECONDS:
                 raise TrainerError(
                     "parallel.unreachable",
                     f"rank {rank} at {address[0]}, port {address[1]}, cannot be reached from the machine before it",
@@ -288,7 +293,6 @@ def _reach(run: str, address: tuple[str, int], own: X25519PrivateKey, peer: byte
                     EXIT_FAULT,
                 ) from None
             time.sleep(0.5)
-    return _shake_hands(line, MEETING_SECONDS, lambda stream: connect(stream, run, own, peer))
 
 
 def _let_in(

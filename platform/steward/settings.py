@@ -137,6 +137,10 @@ STEWARD_RAY_ADDRESS = environment.text("STEWARD_RAY_ADDRESS")
 STEWARD_RAY_GPUS = environment.whole_number("STEWARD_RAY_GPUS", default=1, minimum=0, maximum=64)
 STEWARD_RAY_CPUS = environment.whole_number("STEWARD_RAY_CPUS", default=1, minimum=1, maximum=1024)
 STEWARD_RAY_PORT = environment.whole_number("STEWARD_RAY_PORT", default=0, minimum=0, maximum=65535)
+STEWARD_RAY_RING_PORT = environment.whole_number("STEWARD_RAY_RING_PORT", default=0, minimum=0, maximum=65535)
+STEWARD_RAY_GATHER_SECONDS = environment.whole_number(
+    "STEWARD_RAY_GATHER_SECONDS", default=120, minimum=1, maximum=86400
+)
 STEWARD_RAY_MODELS = environment.text("STEWARD_RAY_MODELS")
 # Answers that the OpenAI-compatible interface gives at the same time, each in one of the web server's threads: in all,
 # and to one token; and requests of one token a minute.

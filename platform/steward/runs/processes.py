@@ -5,7 +5,6 @@ file that any later worker reads on from. Does not interpret events; see `follow
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from types import MappingProxyType
 import psutil
 
 from steward.trainer_process import trainer_environment
+from trainers.keys import Keys
 
 START_TOLERANCE_SECONDS = 2.0
 # Trainers that this process started and has not seen end; they outlive it on purpose.
@@ -24,7 +24,7 @@ _started: dict[int, "subprocess.Popen[bytes]"] = {}
 
 def key_line(data_key: bytes, output_key: bytes) -> bytes:
     """The one line that a trainer reads from stdin."""
-    return json.dumps({"data_key": data_key.hex(), "output_key": output_key.hex()}).encode() + b"\n"
+    return Keys(data_key, output_key).line().encode()
 
 
 def start_trainer(

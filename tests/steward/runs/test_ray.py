@@ -1,4 +1,4 @@
-"""Fine-tunes on a real Ray cluster of three nodes: to the end, taken over, cancelled, through the loss of a node."""
+"""Fine-tunes on a real Ray cluster of four nodes, on one or two of them: to the end, cancelled, one of them lost."""
 
 import contextlib
 import json
@@ -21,12 +21,14 @@ import pytest
 
 from steward.audit.models import OutboxEntry
 from steward.runs import actions, following
-from steward.runs.launchers import LaunchError, ray_jobs
+from steward.runs.claims import DeviceClaim
+from steward.runs.launchers import LaunchError, nodes, ray_jobs
 from steward.runs.models import FineTune, RunState
 from steward.runs.output_actions import show_sample_answers
 from steward.runs.specs import run_folder
 from steward.vault.keys import open_key
 from tests.steward.house import House, visits
+from trainers.channel import ring_secret
 from trainers.spec import ANSWERS_KEPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
@@ -40,26 +42,30 @@ class Cluster:
     process: subprocess.Popen[str]
     dashboard: str
     folder: Path
+    hearts: dict[int, str]
+
+    def trainers(self) -> list[psutil.Process]:
+        """The processes of trainers that this cluster's nodes started, and no others of this machine."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                is_keeper = process.cmdline()[1:4] == ["-m", "trainers", "remote"]
+                if is_keeper and process.environ().get("TMPDIR") == str(self.folder):
+                    found += [*process.children(), process]
+        return found
+
+    def node_of(self, process: psutil.Process) -> str:
+        """The node that a process belongs to."""
+        (node,) = [self.hearts[each.pid] for each in process.parents() if each.pid in self.hearts]
+        return node
 
     def kill(self, node: str) -> None:
         """Takes a node away as a power cut does."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        for trainer in trainers():
-            trainer.kill()
         self.process.stdin.write(f"kill {node}\n")
         self.process.stdin.flush()
         assert json.loads(self.process.stdout.readline()) == {"killed": node}
-
-
-def trainers() -> list[psutil.Process]:
-    """The processes of trainers that Ray's nodes started."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[1:4] == ["-m", "trainers", "remote"]:
-                found += [*process.children(), process]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +76,14 @@ def cluster() -> Iterator[Cluster]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
-        "RAY_raylet_start_wait_time_s": "120",
+        "RAY_raylet_start_wait_time_s": "300",
+        "RAY_agent_register_timeout_ms": "300000",
         "TMPDIR": str(folder),
     }
     environment.pop("PYTHONPATH", None)
     script = Path(__file__).with_name("ray_nodes.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), "2", str(folder)],
+        [sys.executable, str(script), "3", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -86,7 +93,8 @@ def cluster() -> Iterator[Cluster]:
     try:
         assert process.stdout is not None
         about = json.loads(next((line for line in process.stdout if line.startswith("{")), "{}"))
-        yield Cluster(process, f"http://{about['dashboard']}", folder)
+        hearts = {heart: node for node, heart in about["nodes"].items()}
+        yield Cluster(process, f"http://{about['dashboard']}", folder, hearts)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -109,15 +117,21 @@ def _words(process: psutil.Process) -> list[str]:
     return []
 
 
+def stay_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves this machine."""
+
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", address[1]), timeout)
+
+    monkeypatch.setattr(nodes, "socket", SimpleNamespace(create_connection=connect))
+
+
 @pytest.fixture
 def fine_tune(house: House, tiny_base: Any, cluster: Cluster, settings: Any, monkeypatch: Any) -> FineTune:
     settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_ADDRESS = "ray", cluster.dashboard
     settings.STEWARD_RAY_GPUS = 0
 
-    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", address[1]), timeout)  # no test leaves this machine
-
-    monkeypatch.setattr(ray_jobs, "socket", SimpleNamespace(create_connection=connect))
+    stay_here(monkeypatch)
     return actions.request_fine_tune(
         actor=house.analyst,
         version=house.approved(visits(90)),
@@ -163,7 +177,7 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
             assert row.output_key is not None
             about = str(jobs_of(cluster).get_job_info(row.cluster_job))
             about += jobs_of(cluster).get_job_logs(row.cluster_job)
-            about += "".join(str((each.cmdline(), each.environ())) for each in trainers())
+            about += "".join(str((each.cmdline(), each.environ())) for each in cluster.trainers())
             for key in (open_key(row.run_key), open_key(row.output_key)):
                 assert key.hex() not in about
                 assert files_holding(cluster.folder, key.hex().encode()) == []
@@ -176,11 +190,7 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
         following.drive(str(fine_tune.pk))
     assert "remote.listening" in seen[0]
     monkeypatch.undo()
-    monkeypatch.setattr(
-        ray_jobs,
-        "socket",
-        SimpleNamespace(create_connection=lambda to, wait: socket.create_connection(("127.0.0.1", to[1]), wait)),
-    )
+    stay_here(monkeypatch)
     done = following.drive(str(fine_tune.pk))
     assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
     assert done.measurements.filter(split="train").count() == done.steps
@@ -192,7 +202,7 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
     assert [len(asked.answers) for asked in said.asked] == [len(said.steps)] * 4
     recorded = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
     assert [each["facts"]["device"] for each in recorded if each["action"] == "fine_tune.dispatched"] == ["ray"]
-    assert trainers() == []
+    assert cluster.trainers() == []
 
 
 def test_a_cancelled_run_ends_within_seconds(
@@ -209,7 +219,111 @@ def test_a_cancelled_run_ends_within_seconds(
     done = following.drive(str(fine_tune.pk))
     assert done.state == RunState.CANCELLED
     assert time.monotonic() - asked[0] < 15
-    assert trainers() == []
+    assert cluster.trainers() == []
+
+
+TWO = {**SMALL, "parallel": {"nodes": 2}, "evaluate_every": 5, "checkpoint_every": 5, "patience": None}
+
+
+def asked(house: House, base: Any, **changes: Any) -> FineTune:
+    version = getattr(house, "version", None) or house.approved(visits(90))
+    house.version = version  # type: ignore[attr-defined]
+    return actions.request_fine_tune(
+        actor=house.analyst, version=version, base_model=base, name="two", changes={**TWO, **changes}
+    )
+
+
+def losses(fine_tune: FineTune) -> dict[int, float]:
+    return dict(fine_tune.measurements.filter(split="train").values_list("step", "loss"))
+
+
+def learnt_alone(house: House, base: Any, settings: Any, **changes: Any) -> dict[int, float]:
+    """The losses of the same run by one process on this machine."""
+    settings.STEWARD_LAUNCHER = "local"
+    done = following.drive(str(asked(house, base, **{**changes, "parallel": {"nodes": 1}}).pk))
+    assert (done.state, done.failure) == (RunState.SUCCEEDED, "")
+    return losses(done)
+
+
+@pytest.fixture
+def on_cluster(cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_ADDRESS = "ray", cluster.dashboard
+    settings.STEWARD_RAY_GPUS, settings.STEWARD_RAY_DEVICES = 0, 8
+    stay_here(monkeypatch)
+    return cluster
+
+
+def test_two_nodes_learn_as_one_process_does_and_nothing_of_it_can_be_read_on_the_way(
+    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[str] = set()
+
+    def look(row: FineTune) -> None:
+        if row.step > 2 and not seen:
+            seen.update(on_cluster.node_of(each) for each in on_cluster.trainers())
+            assert DeviceClaim.objects.get(subject=row.pk).wanted == 2
+            assert row.run_key is not None
+            key = open_key(row.run_key)
+            about = jobs_of(on_cluster).get_job_logs(row.cluster_job)
+            about += "".join(str((each.cmdline(), each.environ())) for each in on_cluster.trainers())
+            for secret in (key, ring_secret(key, str(row.pk), row.attempt)):
+                assert secret.hex() not in about
+                assert files_holding(on_cluster.folder, secret.hex().encode()) == []
+            assert files_holding(on_cluster.folder, b"Dressing changed") == []
+
+    fine_tune = asked(house, tiny_base, epochs=2)
+    at_each_poll(monkeypatch, look, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
+    assert len(seen) == 2
+    assert on_cluster.trainers() == []
+    assert (run_folder(done) / "events-1.jsonl").read_text().count("train.step") == done.steps
+    assert losses(done) == pytest.approx(learnt_alone(house, tiny_base, settings, epochs=2), rel=1e-3)
+
+
+def test_a_cancelled_run_on_two_nodes_is_gone_from_both_within_seconds(
+    house: House, tiny_base: Any, on_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_at: list[float] = []
+    jobs: list[str] = []
+
+    def cancel(row: FineTune) -> None:
+        if not asked_at and row.step > 2:
+            asked_at.append(time.monotonic())
+            jobs.append(row.cluster_job)
+            actions.cancel_fine_tune(actor=house.analyst, fine_tune=row)
+
+    fine_tune = asked(house, tiny_base, epochs=40)
+    at_each_poll(monkeypatch, cancel, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    took = time.monotonic() - asked_at[0]
+    assert done.state == RunState.CANCELLED
+    assert on_cluster.trainers() == []
+    assert took < 15
+    assert jobs_of(on_cluster).get_job_status(jobs[0]).is_terminal()
+
+
+def test_of_two_nodes_one_is_killed_in_mid_run_and_the_run_ends_as_if_nothing_had_been(
+    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def cut_power(row: FineTune) -> None:
+        if not killed and (run_folder(row) / "checkpoint.sealed").exists() and row.step > 5:
+            killed.append(row.step)
+            (first,) = [each for each in on_cluster.trainers() if "--node 0" in " ".join(each.cmdline())]
+            on_cluster.kill(on_cluster.node_of(first))
+
+    fine_tune = asked(house, tiny_base, epochs=4)
+    at_each_poll(monkeypatch, cut_power, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert killed
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 2)
+    alone = learnt_alone(house, tiny_base, settings, epochs=4)
+    after = {step: loss for step, loss in losses(done).items() if step > killed[0] + 5}
+    assert after == pytest.approx({step: alone[step] for step in after}, rel=1e-3)
+    assert max(after) == done.steps
+    assert on_cluster.trainers() == []
 
 
 def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_checkpoint(
@@ -220,6 +334,8 @@ def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_ch
     def cut_power(row: FineTune) -> None:
         if not killed and (run_folder(row) / "checkpoint.sealed").exists() and row.step > 5:
             killed.append(row.step)
+            for trainer in cluster.trainers():
+                trainer.kill()
             cluster.kill(jobs_of(cluster).get_job_info(row.cluster_job).driver_node_id)
 
     at_each_poll(monkeypatch, cut_power, fine_tune.pk)
@@ -233,6 +349,15 @@ def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_ch
     # with the node, and nothing else is missing.
     measured = set(done.measurements.filter(split="train").values_list("step", flat=True))
     assert set(range(1, done.steps + 1)) - measured <= set(range(killed[0], step + 1))
+
+
+def test_a_cluster_with_too_few_machines_is_named(
+    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any
+) -> None:
+    settings.STEWARD_RAY_GATHER_SECONDS = 1
+    done = following.drive(str(asked(house, tiny_base, parallel={"nodes": 7}).pk))
+    assert (done.state, done.failure_code) == (RunState.FAILED, "parallel.nodes")
+    assert "wants 7 machines with 1 CPU each; the cluster has" in done.failure
 
 
 def test_without_ray_or_an_address_the_run_fails_with_what_to_do(

@@ -40,6 +40,7 @@ class NodeLink:
         self._fetched: dict[str, list[int]] = {}
         self._files: dict[str, list[int]] = {}
         self.exit_code: int | None = None
+        self.is_started = False
 
     def close(self) -> None:
         """Ends the connection; the trainer goes on."""
@@ -51,7 +52,7 @@ class NodeLink:
         """What is there: files, whether the training was started, and how it ended."""
         seen = self._ask({"do": "look"})
         self._files = {name: about for name, about in seen["files"].items() if _NAME.fullmatch(name)}
-        self.exit_code = seen["exit"]
+        self.exit_code, self.is_started = seen["exit"], seen["is_started"]
         return seen
 
     def changed(self) -> list[str]:
@@ -103,9 +104,17 @@ class NodeLink:
             found += chunk
         return found[: until - offset]
 
+    def open_doors(self, count: int) -> list[int]:
+        """Ports on which that many trainers there are reached by those on other machines; none if they are taken."""
+        ports = self._ask({"do": "doors", "count": count})["ports"]
+        if not all(isinstance(port, int) and 0 < port < 1 << 16 for port in ports) or len(ports) not in (0, count):
+            raise ChannelError("the trainer names ports that are none")
+        return list(ports)
+
     def start(self, keys: str) -> None:
         """Hands the keys over; the training begins."""
         self._ask({"do": "start", "keys": keys})
+        self.is_started = True
 
     def signal(self, which: str) -> None:
         """Reaches the trainer with one of `trainers.remote.SIGNALS`."""

@@ -1,23 +1,23 @@
 """Trainers on a Ray cluster, as Ray Jobs: Ray finds a node, everything that matters goes over a channel of our own.
 
-The job's entrypoint is `python -m trainers remote`. The job is told the run's name and a public key, nothing else; its
-working directory is our code. Once its log says where it listens, the worker connects (`trainers.channel`) and hands
-over spec, sealed shards, the last checkpoint and the keys, then fetches events, checkpoints and adapter as they come.
+The job's entrypoint is `python -m trainers remote`; for a run on several machines it is `python -m trainers machines`,
+which takes them all at once and starts the former on each. The job is told the run's name and a public key, nothing
+else; its working directory is our code. Once its log says where they listen, the worker connects (`trainers.channel`)
+and hands over spec, sealed shards, the last checkpoint and the keys, then fetches events, checkpoints and adapter as
+they come (`nodes`).
 
-Guarantees: keys are in no argument, environment, metadata, file or log of the cluster; what travels and what lies on a
-node is ciphertext, but for the spec and events, which hold no text; a worker's successor takes the trainer over; a node
-that dies costs the steps since the last checkpoint that was fetched, and the run goes on on another node. What the
-channel defends against, and what not, stands in `trainers.channel`: whoever controls the cluster sees the data that is
-trained on there. Does not ship the base model: each node has it at the same path, or under
+Guarantees: keys are in no argument, environment, metadata, file or log of the cluster; what travels, between nodes as
+well, and what lies on a node is ciphertext, but for the spec and events, which hold no text; a worker's successor takes
+the trainers over; a node that dies costs the steps since the last checkpoint that was fetched, and the run goes on on
+others. What the channel defends against, and what not, stands in `trainers.channel`: whoever controls the cluster sees
+the data that is trained on there. Does not ship the base model: each node has it at the same path, or under
 `STEWARD_RAY_MODELS`, and its digest is checked.
 
 Ray is optional and is imported here when it is needed, never with the module.
 """
 
 import contextlib
-import json
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,24 @@ from django.utils import timezone
 
 from steward.code import code_digest
 from steward.runs.launchers import LaunchError
-from steward.runs.launchers.node_link import NodeLink
+from steward.runs.launchers.nodes import LOST, Nodes, told_by
 from steward.runs.models import FineTune
-from steward.runs.processes import drop_half_line, key_line
 from steward.runs.specs import run_folder
-from steward.vault.keys import open_key
-from trainers.channel import ChannelError, key_from, public
-from trainers.events import EventError, RemoteListening, decode
-from trainers.remote import EVENTS_FILE
+from trainers.channel import public
+from trainers.events import RemoteListening, RunFailed
 
 ASK_CLUSTER_SECONDS = 2.0
-CONNECT_SECONDS = 10.0
 #: How long a cluster may be out of reach before its trainer counts as dead.
 OUT_OF_REACH_SECONDS = 300.0
+#: How long trainers that were let go may take to clean up before their job is stopped.
+LEAVE_SECONDS = 4.0
+# Source: ray.dashboard.modules.dashboard_sdk, what its client says of an answer that is none.
+NOT_FOUND = "status code 404"
 LOG_CHARS = 1 << 16
-BASE_FILE = "cluster.json"
 # What lies in these folders beside code; nothing of it is needed to train.
 _CODE = ("*.py", "*.json", "*.toml", "*.yaml", "*.txt")
 _PACKAGES = ("trainers", "compliance", "domains")
+_ON_ITS_WAY = ("PENDING", "RUNNING", "UNKNOWN")
 
 
 class RayLauncher:
@@ -52,30 +52,23 @@ class RayLauncher:
 
     def __init__(self) -> None:
         self._jobs: Any = None
-        self._link: NodeLink | None = None
+        self._nodes: Nodes | None = None
         self._status, self._asked, self._heard = "", 0.0, time.monotonic()
 
     def start(self, fine_tune: FineTune, keys: bytes) -> None:
-        """Submits the job; keys follow when it listens, see `follow`."""
-        folder = run_folder(fine_tune)
+        """Submits the job; keys follow when its trainers listen, see `follow`."""
         self._forget(fine_tune)
-        drop_half_line(folder / EVENTS_FILE)
         attempt = fine_tune.attempt + 1
-        said = (folder / EVENTS_FILE).stat().st_size if (folder / EVENTS_FILE).exists() else 0
-        (folder / BASE_FILE).write_text(json.dumps({"attempt": attempt, "base": said}))
         fine_tune.cluster_job, fine_tune.attempt = f"steward-{fine_tune.pk}-{attempt}", attempt
         fine_tune.heartbeat_at = timezone.now()
+        self._nodes = Nodes(fine_tune)
+        self._nodes.begin_notes()
         fine_tune.save(update_fields=["cluster_job", "attempt", "heartbeat_at"])
-        command = f"python -m trainers remote --run {fine_tune.pk} --platform-key {public(_key(fine_tune)).hex()}"
-        command += f" --port {settings.STEWARD_RAY_PORT}"
-        wanted = int(fine_tune.recipe.get("parallel", {}).get("processes", 1))
         try:
             self._client().submit_job(
-                entrypoint=command,
                 submission_id=fine_tune.cluster_job,
                 runtime_env={"working_dir": str(staged_code())},
-                entrypoint_num_cpus=settings.STEWARD_RAY_CPUS * wanted,
-                entrypoint_num_gpus=settings.STEWARD_RAY_GPUS * wanted or None,
+                **_job(self._nodes, str(fine_tune.pk)),
             )
         except OSError as error:
             message = f"The Ray cluster at STEWARD_RAY_ADDRESS does not answer ({type(error).__name__})."
@@ -85,135 +78,90 @@ class RayLauncher:
         self._status, self._asked, self._heard = "PENDING", time.monotonic(), time.monotonic()
 
     def is_alive(self, fine_tune: FineTune) -> bool:
-        """Whether its trainer runs, or the job still waits for a node."""
-        if not fine_tune.cluster_job:
+        """Whether its trainers run, or the job still waits for nodes."""
+        if not fine_tune.cluster_job or (self._nodes is not None and self._nodes.is_over):
             return False
-        if self._link is not None and self._link.exit_code is not None:
-            return False
+        return self._now(fine_tune.cluster_job) in _ON_ITS_WAY
+
+    def _now(self, job: str) -> str:
+        """The job's status, at most some seconds old."""
         if time.monotonic() - self._asked >= ASK_CLUSTER_SECONDS or not self._status:
-            self._status = self._ask_status(fine_tune.cluster_job)
-        return self._status in ("PENDING", "RUNNING", "UNKNOWN")
+            self._status = self._ask_status(job)
+        return self._status
 
     def _ask_status(self, job: str) -> str:
         """PENDING, RUNNING, … as the cluster says; UNKNOWN while it does not answer, GONE once it has not for long."""
         self._asked = time.monotonic()
         try:
             status = str(self._client().get_job_status(job).value)
-        except RuntimeError:
-            return "GONE"  # the cluster is a new one, it does not know the job
-        except OSError:
+        except (RuntimeError, OSError) as error:
+            if NOT_FOUND in str(error):
+                return "GONE"  # the cluster is a new one, it does not know the job
             return "UNKNOWN" if time.monotonic() - self._heard < OUT_OF_REACH_SECONDS else "GONE"
         self._heard = time.monotonic()
         return status
 
     def follow(self, fine_tune: FineTune) -> None:
-        """Connects when the job listens, starts the training, and fetches what is new."""
+        """Connects when the job's trainers listen, starts the training, and fetches what is new."""
         if not fine_tune.cluster_job:
             return
+        if self._nodes is None:
+            self._nodes = Nodes(fine_tune)
+        if not self._nodes.are_all_linked and self._status != "PENDING":
+            self._hear(fine_tune, self._nodes)
+        self._nodes.fetch()
+
+    def _hear(self, fine_tune: FineTune, nodes: Nodes) -> None:
+        """Reads in the job's log where its trainers listen, or why they do not."""
         try:
-            if self._link is None:
-                self._link = self._connect(fine_tune)
-            if self._link is not None:
-                self._fetch(fine_tune, self._link)
-        except (ChannelError, OSError):
-            self._drop_link()
-
-    def _connect(self, fine_tune: FineTune) -> NodeLink | None:
-        """A link to the trainer; None while it does not listen yet."""
-        if self._status not in ("", "RUNNING"):
-            return None
-        heard = self._listening(fine_tune)
-        if heard is None:
-            return None
-        line = socket.create_connection((heard.address, heard.port), CONNECT_SECONDS)
-        try:
-            link = NodeLink(line, str(fine_tune.pk), _key(fine_tune), bytes.fromhex(heard.public_key))
-            if not link.look()["is_started"]:
-                self._hand_over(fine_tune, link)
-        except BaseException:
-            line.close()
-            raise
-        return link
-
-    def _listening(self, fine_tune: FineTune) -> RemoteListening | None:
-        """Where the job says that it listens, by its log."""
-        try:
-            said = self._client().get_job_logs(fine_tune.cluster_job)
-        except RuntimeError:
-            return None
-        for line in reversed(said.splitlines()):
-            with contextlib.suppress(EventError):
-                event = decode(line)
-                if isinstance(event, RemoteListening) and event.run == str(fine_tune.pk):
-                    return event
-        return None
-
-    def _hand_over(self, fine_tune: FineTune, link: NodeLink) -> None:
-        """Spec, shards, checkpoint, and at last the keys."""
-        folder = run_folder(fine_tune)
-        spec = json.loads((folder / "spec.json").read_text())
-        for name, place in sealed_inputs(spec).items():
-            link.put("given", name, Path(place["path"]))
-            place["path"] = f"given/{name}"
-        if settings.STEWARD_RAY_MODELS:
-            spec["model"]["path"] = str(Path(settings.STEWARD_RAY_MODELS, Path(spec["model"]["path"]).name))
-        link.put_bytes("given", "spec.json", json.dumps(spec).encode())
-        for path in sorted(folder.glob("checkpoint*")):
-            link.put("out", path.name, path)
-        assert fine_tune.run_key is not None
-        assert fine_tune.output_key is not None
-        link.start(key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key)).decode())
-
-    def _fetch(self, fine_tune: FineTune, link: NodeLink) -> None:
-        """First the files, then the events that were said before they were looked at: none speaks of a file that is
-        not here."""
-        folder = run_folder(fine_tune)
-        for name in link.changed():
-            if name != EVENTS_FILE:
-                link.get(name, folder / name)
-        base = json.loads((folder / BASE_FILE).read_text())["base"]
-        have = (folder / EVENTS_FILE).stat().st_size if (folder / EVENTS_FILE).exists() else 0
-        with open(folder / EVENTS_FILE, "ab") as events:
-            events.write(link.read(EVENTS_FILE, have - base, link.size_of(EVENTS_FILE)))
+            said = told_by(self._client().get_job_logs(fine_tune.cluster_job))
+        except (RuntimeError, OSError):
+            return
+        ours = [event for event in said if event.run == str(fine_tune.pk)]
+        for event in ours:
+            if isinstance(event, RunFailed) and event.code != LOST:
+                nodes.tell(event)
+        heard = {event.node: event for event in ours if isinstance(event, RemoteListening)}
+        if self._status in ("", "RUNNING") and len(heard) == nodes.count:
+            nodes.meet(heard)
 
     def cancel(self, fine_tune: FineTune) -> None:
-        """Asks the trainer, or Ray where there is none yet."""
-        with contextlib.suppress(ChannelError, OSError):
-            if self._link is not None:
-                self._link.signal("stop")
-                return
-        self._drop_link()
-        if fine_tune.cluster_job and self._status != "RUNNING":
-            with contextlib.suppress(RuntimeError, OSError):
-                self._client().stop_job(fine_tune.cluster_job)
+        """Asks the trainers, or Ray where they cannot be asked."""
+        if self._nodes is None or not self._nodes.stop():
+            self._stop_job(fine_tune)
 
     def pause(self, fine_tune: FineTune) -> None:
-        """As `cancel`: the checkpoint is brought here, and the next trainer may be another node's."""
-        self.cancel(fine_tune)
+        """As `cancel`, but trainers that are out of reach are asked again later: their checkpoint is worth it.
+
+        It is brought here, and the next trainer may be another node's.
+        """
+        if self._nodes is None or not (self._nodes.stop() or self._nodes.is_handed):
+            self._stop_job(fine_tune)
 
     def collect(self, fine_tune: FineTune) -> None:
-        """Lets the node forget the run."""
-        with contextlib.suppress(ChannelError, OSError):
-            if self._link is None:
-                self._link = self._connect(fine_tune)
-            if self._link is not None:
-                self._link.leave()
+        """Lets the nodes forget the run."""
+        self.follow(fine_tune)
         self._forget(fine_tune)
 
     def _forget(self, fine_tune: FineTune) -> None:
-        """Stops the job, whatever it does, and keeps what Ray logged of it."""
-        self._drop_link()
+        """Ends the job, by force if the trainers do not leave, and keeps what Ray logged of it."""
+        if self._nodes is not None:
+            self._nodes.leave()
+            self._nodes = None
+            deadline = time.monotonic() + LEAVE_SECONDS
+            while time.monotonic() < deadline and self._ask_status(fine_tune.cluster_job) in _ON_ITS_WAY:
+                time.sleep(0.2)
         if fine_tune.cluster_job:
             with contextlib.suppress(RuntimeError, OSError):
                 log = self._client().get_job_logs(fine_tune.cluster_job)
                 with open(run_folder(fine_tune) / "trainer.log", "a") as kept:
                     kept.write(log[-LOG_CHARS:])
-                self._client().stop_job(fine_tune.cluster_job)
+            self._stop_job(fine_tune)
 
-    def _drop_link(self) -> None:
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+    def _stop_job(self, fine_tune: FineTune) -> None:
+        if fine_tune.cluster_job:
+            with contextlib.suppress(RuntimeError, OSError):
+                self._client().stop_job(fine_tune.cluster_job)
 
     def _client(self) -> Any:
         """Ray's client for jobs.
@@ -235,26 +183,15 @@ class RayLauncher:
         return self._jobs
 
 
-def _key(fine_tune: FineTune) -> Any:
-    """The platform's key of this attempt; gone with the run's key when the run is over."""
-    assert fine_tune.run_key is not None
-    return key_from(open_key(fine_tune.run_key), str(fine_tune.pk), fine_tune.attempt)
-
-
-def sealed_inputs(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parts of a spec that name a sealed object, by a name for each."""
-    found: dict[str, dict[str, Any]] = {}
-
-    def look(part: Any, name: str) -> None:
-        if isinstance(part, dict):
-            if "path" in part and "commitment" in part:
-                found[f"{name}.sealed"] = part
-            else:
-                for key, value in part.items():
-                    look(value, f"{name}.{key}" if name else key)
-
-    look(spec, "")
-    return found
+def _job(nodes: Nodes, run: str) -> dict[str, Any]:
+    """What the job runs, and on what."""
+    cpus, gpus = settings.STEWARD_RAY_CPUS * nodes.processes, settings.STEWARD_RAY_GPUS * nodes.processes
+    words = f"--run {run} --platform-key {public(nodes.platform_key).hex()} --port {settings.STEWARD_RAY_PORT}"
+    if nodes.count == 1:
+        entrypoint = f"python -m trainers remote {words}"
+        return {"entrypoint": entrypoint, "entrypoint_num_cpus": cpus, "entrypoint_num_gpus": gpus or None}
+    words += f" --ring-port {settings.STEWARD_RAY_RING_PORT} --nodes {nodes.count} --cpus {cpus} --gpus {gpus}"
+    return {"entrypoint": f"python -m trainers machines {words} --gather {settings.STEWARD_RAY_GATHER_SECONDS}"}
 
 
 def staged_code() -> Path:
