@@ -116,7 +116,12 @@ class Wire:
         threading.Thread(target=self._carry, daemon=True).start()
 
     def _carry(self):
-        with self._door, self._door.accept()[0] as near, socket.create_connection(self._target) as far:
+        with (
+            contextlib.suppress(OSError),  # either end may leave first
+            self._door,
+            self._door.accept()[0] as near,
+            socket.create_connection(self._target) as far,
+        ):
             threading.Thread(target=self._back, args=(far, near), daemon=True).start()
             while data := near.recv(1 << 16):
                 self.seen += data
