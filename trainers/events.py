@@ -425,10 +425,7 @@ class ServeStopped(Event):
 
 @dataclass(frozen=True)
 class RemoteListening(Event):
-    """A trainer on another machine waits for the platform there; ``public_key`` is the one it will prove to hold.
-
-    ``node`` is its number where a run has several machines.
-    """
+    """A trainer on machine ``node`` of a run waits for the platform; it will prove that it holds ``public_key``."""
 
     name: ClassVar[str] = "remote.listening"
     address: str

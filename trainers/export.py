@@ -22,7 +22,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -165,14 +165,17 @@ def _check(spec: Spec, format_name: str, question: Question) -> None:
         )
 
 
-def _precisions(job: _Job) -> Sequence[torch.dtype | None]:
+def _precisions(job: _Job) -> Iterator[torch.dtype | None]:
     """What the weights of a folder may be written in, best liked first; of a GGUF file its form says it."""
     if job.format != "merged":
-        return [None]
+        yield None
+        return
     own = _own_precision(job)
-    ladder = [torch.bfloat16, torch.float16, torch.float32]
-    wider = ladder[ladder.index(own) :]
-    return wider if own == torch.float16 or _fits_fp16(job) else [each for each in wider if each != torch.float16]
+    yield own
+    if own == torch.bfloat16 and _fits_fp16(job):
+        yield torch.float16
+    if own != torch.float32:
+        yield torch.float32
 
 
 def _own_precision(job: _Job) -> torch.dtype:

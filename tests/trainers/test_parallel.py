@@ -2,38 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import psutil
 import pytest
 import torch
 
+from tests.trainers.started import heard, start
 from trainers import events
 from trainers.parallel import ALONE, Place, Ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TWO = {"parallel": {"processes": 2}}
-
-
-def start(bench, **changes):
-    """The run as a process of its own, so that its helpers are children of nobody here."""
-    spec = bench.spec(**changes)
-    argv = [sys.executable, "-m", "trainers", "run", "--spec", str(spec), "--out", str(bench.out)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    process.stdin.write(bench.key_line)
-    process.stdin.close()
-    return process
-
-
-def heard(process, until=lambda event: False):
-    said = []
-    for line in process.stdout:
-        said.append(events.decode(line))
-        if until(said[-1]):
-            break
-    return said
 
 
 def run(bench, **changes):

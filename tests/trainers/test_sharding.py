@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import tarfile
 from types import SimpleNamespace
 
@@ -20,6 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from compliance.vault import seal_writer
+from tests.trainers.started import heard, start
 from trainers import events, slices
 from trainers.adapter import lay
 from trainers.base_model import load_base
@@ -251,25 +250,6 @@ def test_a_run_goes_on_from_an_earlier_result_in_parts(bench, pair, tmp_path):
     code, both, _ = run(bench, pair, **FULL, max_steps=3, start=begin, **shard("weights"))
     assert code == 0, both[-1]
     assert curve(both, events.EvalLoss) == pytest.approx(curve(alone, events.EvalLoss), rel=2e-4)
-
-
-def start(bench, **changes):
-    """The run as a process of its own, which starts the other one."""
-    spec = bench.spec(**changes)
-    argv = [sys.executable, "-m", "trainers", "run", "--spec", str(spec), "--out", str(bench.out)]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    process.stdin.write(bench.key_line)
-    process.stdin.close()
-    return process
-
-
-def heard(process, until=lambda event: False):
-    said = []
-    for line in process.stdout:
-        said.append(events.decode(line))
-        if until(said[-1]):
-            break
-    return said
 
 
 @pytest.mark.slow
