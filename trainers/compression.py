@@ -5,11 +5,14 @@ Ways, by name: ``int8``, ``int4`` (torchao); ``magnitude-50``, ``wanda-50`` (per
 block). Behind a way that leaves a model of plain weights, ``+heal`` trains it for a few steps more with the run's own
 loop and data (zeros of a pruned model stay zeros).
 
-Guarantees: every way starts from the same tuned model, adapter in its weights; calibration and healing read training
-records, figures come from held-out ones; size, speed, agreement, loss and metric are measured the same for the tuned
-model and for each way; the report holds figures only. ``--keep WAY`` seals that way's model as a folder that
-transformers loads (``int8`` where torchao is installed). Does not: choose; and ``int4`` is not kept, since a file of it
-would be no smaller than one of ``int8``: ``export`` has forms of four bits.
+Guarantees: every way starts from the same tuned model, adapter in its weights, in fp32 where memory allows that (each
+row says it), because a precision the adapter's small part is rounded away in would be measured as a loss; calibration
+and healing read training records, figures come from held-out ones; size, speed, agreement, loss and metric are measured
+the same for the tuned model and for each way; the report holds figures only. A way is rounded to what its file would
+hold, fp16 where all weights are in its range, before it is measured. ``--keep WAY`` seals that way's model as a folder
+that transformers loads (``int8`` where torchao is installed) and has it read back by a process of its own: a file that
+does not give the figures of the row is removed, and the command fails. Does not: choose; and ``int4`` is not kept,
+since a file of it would be no smaller than one of ``int8``: ``export`` has forms of four bits.
 
 Example:
     ``python -m trainers compress --spec spec.json --out run/ --ways int8,wanda-2:4,blocks-3+heal < keys.json``
@@ -17,10 +20,10 @@ Example:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import shutil
 import time
@@ -31,27 +34,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compliance.vault import atomic_output, seal_writer
 from domains import metrics
-from trainers import dropping, pruning, quantising
+from trainers import dropping, keeping, pruning, quantising
 from trainers.adapter import lay_lora
-from trainers.archive import model_texts
 from trainers.base_model import load_base
+from trainers.device import Device
 from trainers.encoding import Split, encode, encode_judged, encode_pairs, prompt_tokens
 from trainers.errors import TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import CompressionFinished, CompressionMeasured
 from trainers.exam import Exam
+from trainers.fit import free_bytes
+from trainers.footprint import PROCESS_BYTES
 from trainers.forward import choose_forward
 from trainers.generation import answer_all
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts
-from trainers.merging import form_merged, merged, weights_of
+from trainers.merging import fits_fp16, merged, weights_of
 from trainers.methods import choose_method
 from trainers.model_folder import check_folder
-from trainers.model_tar import tar_of
-from trainers.parity import Answers, answers, compare
+from trainers.parity import Answers, answers, compare, limits_of, refusal, told
+from trainers.plan import RESERVE
 from trainers.process import Speaker, Stop
+from trainers.reading_back import Sealed, ask
 from trainers.sealed import Written
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import JUDGED, PAIRED, LoraSpec, Spec
@@ -63,6 +68,9 @@ CALIBRATION_ROWS = 32
 EXAM_RECORDS = 64
 #: Speed is measured by one long reading and by one answer token after token, each the best of so many.
 SPEED_TRIES, READ_TOKENS, ANSWER_TOKENS = 3, 512, 24
+FORM = "compressed"
+UNPROVEN_SUFFIX = ".unproven"
+_WORDS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 _WAY = re.compile(r"(int8|int4)|(magnitude|wanda)-(?:(\d{1,2})|2:4)(\+heal)?|(blocks|groups)-(\d{1,3})(\+heal)?")
 
@@ -81,14 +89,15 @@ class Task:
 
 @dataclass
 class _Room:
-    """What all ways share."""
+    """What all ways share. ``device`` says what models are computed in, ``stored`` what their files hold."""
 
     spec: Spec
     keys: Keys
     out: Path
     task: Task
     bench: Bench
-    weights: dict[str, Tensor]
+    device: Device
+    stored: torch.dtype
     exam: Exam
     asked: list[Record]
     calibration: list[list[int]]
@@ -121,7 +130,7 @@ def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop
 
     Raises:
         TrainerError: as ``check_task`` and ``open_bench``; ``compress.shape``, ``compress.family``,
-            ``compress.quantise``.
+            ``compress.quantise``; ``export.parity``, after which nothing is kept.
         Cancelled: a signal came; no report is written.
     """
     check_task(spec, task)
@@ -133,11 +142,15 @@ def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop
     for way in task.ways:
         model = _fresh(room)
         _apply(room, way, model)
-        _, row = _measured(room, way, model, expected)
+        keeping.round_to(model, room.stored)
+        found, row = _measured(room, way, model, expected)
         rows.append(row)
         if way == task.keep:
-            kept = _keep(room, way, model)
-        del model
+            path = out / (keeping.kept_name(way) + UNPROVEN_SUFFIX)
+            kept = keeping.write(model, way, room.stored, spec, room.bench, path, keys.output_key)
+        del model  # before another process lays the same beside it
+        if kept is not None and way == task.keep:
+            _prove(room, row, found, kept)
     report = {"run": spec.run, "metric": task.metric, "rows": [_said(row) for row in rows]}
     content = json.dumps(report, indent=1, sort_keys=True).encode() + b"\n"
     (out / REPORT_FILE).write_bytes(content)
@@ -148,18 +161,13 @@ def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop
             file=REPORT_FILE,
             digest="sha256:" + hashlib.sha256(content).hexdigest(),
             kept=task.keep,
-            kept_file=kept_name(task.keep) if kept else "",
+            kept_file=keeping.kept_name(task.keep) if kept else "",
             sealed_digest=kept.sealed_digest if kept else "",
             commitment=kept.commitment if kept else "",
             kept_bytes=kept.bytes if kept else 0,
             seconds=time.monotonic() - begun,
         )
     )
-
-
-def kept_name(way: str) -> str:
-    """The sealed file of a way that is kept."""
-    return f"compressed-{way.replace(':', '_').replace('+', '-')}.sealed"
 
 
 def _said(row: CompressionMeasured) -> dict[str, Any]:
@@ -179,18 +187,29 @@ def _records(room_spec: Spec, keys: Keys, shard: str, most: int, stop: Stop) -> 
 
 def _room(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: Stop) -> _Room:
     bench = open_bench(spec, keys, out, is_for_loss=False)
-    adapter, tokenizer = bench.adapter, bench.tokenizer
-    weights = {
-        name: merged(adapter, name, place.data).to("cpu", form_merged(adapter, name, place)[1])
-        for name, place in weights_of(adapter).items()
-    }
+    device, tokenizer = _finest(bench, task), bench.tokenizer
+    stored = torch.float16 if device.precision == "fp32" and fits_fp16(bench.adapter) else device.dtype
     held_out = _records(spec, keys, "validation", EXAM_RECORDS, stop)
-    exam = Exam.of(_split(spec, held_out, tokenizer), tokenizer, held_out, bench.stops, 0, spec.max_length)
     some = _split(spec, _records(spec, keys, "train", CALIBRATION_ROWS, stop), tokenizer)
     calibration = [list(some.tokens_of(index)) for index in range(len(some))]
     asked = _records(spec, keys, "test", task.limit, stop) if task.metric else []
     asked = [record for record in asked if record.is_reference]
-    return _Room(spec, keys, out, task, bench, weights, exam, asked, calibration, speak, stop)
+    exam = Exam.of(_split(spec, held_out, tokenizer), tokenizer, held_out, bench.stops, 0, spec.max_length)
+    prompts = [prompt_tokens(tokenizer, each, spec.max_length) for each in asked]
+    exam = dataclasses.replace(exam, prompts=prompts, max_new_tokens=task.max_new_tokens)
+    return _Room(spec, keys, out, task, bench, device, stored, exam, asked, calibration, speak, stop)
+
+
+def _finest(bench: Bench, task: Task) -> Device:
+    """The device in fp32, if a model in it fits beside the trained one, else in the precision of the run."""
+    weights = list(bench.adapter.base.parameters())
+    held = sum(each.numel() * each.element_size() for each in weights)
+    # Beside the file in memory that is read back the reader has the model too; ours is gone by then.
+    needed = 4 * sum(each.numel() for each in weights_of(bench.adapter).values()) * (2 if task.keep else 1)
+    name = bench.device.name
+    if PROCESS_BYTES[name] + held + needed > free_bytes(name) * (1 - RESERVE):
+        return bench.device
+    return dataclasses.replace(bench.device, precision="fp32", precision_reason="it fits")
 
 
 def _split(spec: Spec, records: list[Record], tokenizer: Any) -> Split:
@@ -199,10 +218,12 @@ def _split(spec: Spec, records: list[Record], tokenizer: Any) -> Split:
 
 def _fresh(room: _Room) -> Any:
     """The tuned model, its adapter in its weights."""
-    model = load_base(check_folder(Path(room.spec.model.path), room.spec.model.digest), room.bench.device)
+    model = load_base(check_folder(Path(room.spec.model.path), room.spec.model.digest), room.device)
+    adapter = room.bench.adapter
+    weights = weights_of(adapter)
     with torch.no_grad():
         for name, place in dict(model.named_parameters()).items():
-            place.copy_(room.weights[name])
+            place.copy_(merged(adapter, name, weights[name].data))
     return model
 
 
@@ -254,9 +275,9 @@ def _heal(room: _Room, way: str, model: Any, masks: dict[str, Tensor]) -> None:
     adapter = lay_lora(model, lora, spec.seed)
     adapter.model.train(adapter.has_dropout)
     forward = choose_forward(adapter, spec.packing)
-    parts = Parts(adapter, forward, room.bench.device, choose_method(healing, adapter), train, held_out)
+    parts = Parts(adapter, forward, room.device, choose_method(healing, adapter), train, held_out)
     torch.manual_seed(spec.seed)
-    place = room.out / f".{kept_name(way)}.healing"
+    place = room.out / f".{keeping.kept_name(way)}.healing"
     place.mkdir(mode=0o700, exist_ok=True)
     try:
         loop = Loop(healing, parts, place, room.keys.output_key, room.speak, room.stop)
@@ -284,14 +305,16 @@ def _learnt(room: _Room, shard: str) -> Split:
 
 def _measured(room: _Room, way: str, model: Any, expected: Answers | None) -> tuple[Answers, CompressionMeasured]:
     """Asks a model, and says what came out. ``expected`` is None for the tuned model, which is the measure."""
-    found = answers(model, room.exam, room.bench.device.name, room.stop)
+    found = answers(model, room.exam, room.device.name, room.stop)
     alike = compare(expected or found, found)
     reading, answering = _speeds(model, room)
-    score, low, high = _score(room, model)
+    texts = _answered(room, model)
+    score, low, high = _score(room, texts)
     row = CompressionMeasured(
         run=room.spec.run,
         way=way,
-        bytes=_bytes(model, way),
+        precision=_WORDS[room.device.dtype],
+        bytes=_bytes(model, way, room.stored.itemsize),
         parameters=sum(each.numel() for each in model.parameters()),
         zero_share=0.0 if way in quantising.BITS else pruning.zero_share(model),
         read_tokens_per_second=reading,
@@ -307,25 +330,25 @@ def _measured(room: _Room, way: str, model: Any, expected: Answers | None) -> tu
         score_high=high,
     )
     room.speak(row)
-    return found, row
+    return dataclasses.replace(found, texts=texts), row
 
 
-def _bytes(model: Any, way: str) -> int:
+def _bytes(model: Any, way: str, itemsize: int) -> int:
     """What the weights take on a disk: quantised ones packed, zeros of pruned ones left out (a bit says where, or two
-    for each that stays in 2:4)."""
+    for each that stays in 2:4), all others in ``itemsize`` bytes."""
     total = 0
     inside = {id(each.weight) for block in pruning.blocks_of(model) for each in pruning.linears_of(block).values()}
     for each in model.parameters():
-        dense = each.numel() * each.element_size()
+        dense = each.numel() * itemsize
         if id(each) not in inside:
             total += dense
-        elif way in quantising.BITS and type(each.data).__module__.startswith("torchao"):
+        elif quantising.is_laid_out(each.data):
             total += quantising.packed_bytes(each, way)
         elif "2:4" in way:
             total += dense // 2 + each.numel() // 8
         elif way.startswith(("magnitude", "wanda")):
             kept = int((each != 0).sum())
-            total += min(dense, kept * each.element_size() + each.numel() // 8)
+            total += min(dense, kept * itemsize + each.numel() // 8)
         else:
             total += dense
     return total
@@ -335,7 +358,7 @@ def _bytes(model: Any, way: str) -> int:
 def _speeds(model: Any, room: _Room) -> tuple[float, float]:
     """Tokens a second when reading many at once, and when answering one after the other."""
     row = (max(room.exam.rows, key=len) * READ_TOKENS)[: min(READ_TOKENS, model.config.max_position_embeddings // 2)]
-    tokens = torch.tensor([row], device=room.bench.device.name)
+    tokens = torch.tensor([row], device=room.device.name)
     prompt = row[: max(1, len(row) // 8)]
     reading, answering = [], []
     for _ in range(SPEED_TRIES):
@@ -349,50 +372,48 @@ def _speeds(model: Any, room: _Room) -> tuple[float, float]:
     return len(row) / min(reading), ANSWER_TOKENS / min(answering)
 
 
-def _score(room: _Room, model: Any) -> tuple[float, float, float]:
-    """Mean of the metric over the asked records, with its 95 % bootstrap interval."""
-    if not room.asked:
-        return float("nan"), float("nan"), float("nan")
-    task, bench = room.task, room.bench
-    prompts = [prompt_tokens(bench.tokenizer, each, room.spec.max_length) for each in room.asked]
-    scores = [0.0] * len(prompts)
-    for indices, answered in answer_all(model, prompts, bench.stops, task.max_new_tokens):
+def _answered(room: _Room, model: Any) -> list[list[int]]:
+    """Whole answers to the exam's prompts, as token ids."""
+    texts: list[list[int]] = [[] for _ in room.exam.prompts]
+    for indices, answered in answer_all(model, room.exam.prompts, room.bench.stops, room.task.max_new_tokens):
         room.stop.check()
-        for index, text in zip(indices, bench.tokenizer.batch_decode(answered, skip_special_tokens=True), strict=True):
-            scores[index] = metrics.score(task.metric, text, room.asked[index].messages[-1].content)
-    interval = metrics.bootstrap_interval(scores)
+        for index, tokens in zip(indices, answered, strict=True):
+            texts[index] = tokens
+    return texts
+
+
+def _score(room: _Room, texts: list[list[int]]) -> tuple[float, float, float]:
+    """Mean of the metric over the asked records, with its 95 % bootstrap interval."""
+    if not texts:
+        return math.nan, math.nan, math.nan
+    said = room.bench.tokenizer.batch_decode(texts, skip_special_tokens=True)
+    right = [each.messages[-1].content for each in room.asked]
+    interval = metrics.bootstrap_interval(
+        [metrics.score(room.task.metric, *pair) for pair in zip(said, right, strict=True)]
+    )
     return interval.estimate, interval.low, interval.high
 
 
-def _keep(room: _Room, way: str, model: Any) -> Written:
-    """Seals a model as a folder of transformers' own form."""
-    texts = model_texts(Path(room.spec.model.path))
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
-    if way in quantising.BITS:
-        config.quantization_config = quantising.loading_settings(model)
-    texts["config.json"] = config.to_json_string(use_diff=False).encode()
-    texts["chat_template.jinja"] = str(room.bench.tokenizer.chat_template).encode()
-    text = room.bench.card.rpartition("---\n\n")[2]
-    texts["README.md"] = f"---\nlibrary_name: transformers\n---\n\n{text}- compressed as {way}\n".encode()
-    seen: dict[int, str] = {}
-    weights = {}
-    for name, each in sorted(model.named_parameters(remove_duplicate=False)):
-        # A weight that torchao laid out has no address; it is tied to no other.
-        if seen.setdefault(each.data_ptr() or id(each), name) == name:
-            weights[name] = each.data
-    about: dict[str, str] = {}
-    if way in quantising.BITS:
-        weights, about = quantising.flattened(weights)
-    context = context_of(room.spec.output.context, kept_name(way).removesuffix(".sealed"))
-    path = room.out / kept_name(way)
+def _prove(room: _Room, row: CompressionMeasured, measured: Answers, written: Written) -> None:
+    """Has the written file answer by a process of its own; it gets its name only if it gives the row's figures.
+
+    Raises:
+        TrainerError: ``export.parity``.
+    """
+    name, kind, limits = keeping.kept_name(row.way), keeping.kept_kind(row.way), limits_of(FORM, "")
+    path, context = room.out / (name + UNPROVEN_SUFFIX), context_of(room.spec.output.context, kind)
     try:
-        with atomic_output(path) as sink, seal_writer(sink, room.keys.output_key, context) as writer:
-            forms = {name: (each.shape, each.dtype) for name, each in weights.items()}
-            for chunk in tar_of(texts, forms, weights.__getitem__, about):
-                writer.write(chunk)
-    except OSError as fault:
-        raise TrainerError("output.unusable", f"{path}: {fault.strerror}", "free space, then again") from None
-    with path.open("rb") as sealed:
-        digest = hashlib.file_digest(sealed, "sha256").hexdigest()
-    return Written(f"sha256:{digest}", writer.commitment.hex(), path.stat().st_size)
+        sealed = Sealed(path, room.keys.output_key, context, bytes.fromhex(written.commitment))
+        found = ask(sealed, FORM, room.exam, room.device.name, room.stop)
+        found.check_words()
+        parity = compare(measured, found.answers)
+        if room.asked:
+            score, _, _ = _score(room, found.answers.texts)
+            parity = dataclasses.replace(parity, scored=len(room.asked), trained_score=row.score, exported_score=score)
+        said = told(room.spec.run, FORM, _WORDS[room.stored], found.reader, room.task.metric, parity, limits)
+        room.speak(said)
+        if not said.offered:
+            raise refusal(parity, limits)
+        path.replace(room.out / name)
+    finally:
+        path.unlink(missing_ok=True)

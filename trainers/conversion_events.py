@@ -37,8 +37,9 @@ class ModelImported(Event):
 @dataclass(frozen=True)
 class ExportMeasured(Event):
     """How the exported model, read back by ``reader``, answers against the trained one at ``positions`` places of
-    held-out answers. A merged folder is tried in one ``precision`` after the other, until one is offered; of a GGUF
-    file, whose form says it, that is ''.
+    held-out answers; where ``format`` is ``compressed``, against the compressed model as it was measured. A merged
+    folder is tried in one ``precision`` after the other, until one is offered; of a GGUF file, whose form says it, that
+    is ''.
 
     ``agreement`` is the share with the same most likely token, ``divergence`` the mean one in nats, and
     ``loss_difference`` the exported model's held-out loss less the trained one's. Scores are the metric's means over
@@ -88,13 +89,14 @@ class ExportFinished(Event):
 class CompressionMeasured(Event):
     """The tuned model, or what one ``way`` of compressing makes of it.
 
-    ``bytes`` is what the weights take on a disk, ``agreement`` and ``divergence`` (nats) are against the tuned model at
-    ``positions`` places of held-out answers, ``loss`` is there in nats. ``score`` is the metric's mean over ``scored``
-    records with its 95 % interval, NaN where no metric was named.
+    ``precision`` is what was computed in. ``bytes`` is what the weights take on a disk, ``agreement`` and
+    ``divergence`` (nats) are against the tuned model at ``positions`` places of held-out answers, ``loss`` is there in
+    nats. ``score`` is the metric's mean over ``scored`` records with its 95 % interval, NaN where no metric was named.
     """
 
     name: ClassVar[str] = "compression.measured"
     way: str
+    precision: str
     bytes: int
     parameters: int
     zero_share: float

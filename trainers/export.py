@@ -34,17 +34,17 @@ from domains import metrics
 from trainers import llama_cpp
 from trainers.archive import model_texts
 from trainers.encoding import encode, encode_labelled
-from trainers.errors import EXIT_REFUSED, TrainerError
+from trainers.errors import TrainerError
 from trainers.evaluation import Bench, open_bench
-from trainers.events import ExportFinished, ExportMeasured
+from trainers.events import ExportFinished
 from trainers.exam import Exam
 from trainers.generation import answer_all
 from trainers.gguf_file import check_gguf, write_gguf
 from trainers.keys import Keys
 from trainers.memory_file import MemoryFile
-from trainers.merging import form_merged, merged, weights_of
+from trainers.merging import fits_fp16, form_merged, merged, weights_of
 from trainers.model_tar import tar_of
-from trainers.parity import Answers, Limits, Parity, answers, compare, limits_of
+from trainers.parity import Answers, Limits, Parity, answers, compare, limits_of, refusal, told
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
 from trainers.shards import Record, context_of, read_records
@@ -131,7 +131,7 @@ def export(
         if is_kept:
             break
     else:
-        raise _refusal(parity, job.limits)
+        raise refusal(parity, job.limits)
     with path.open("rb") as file:
         sealed_digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     size = path.stat().st_size
@@ -172,7 +172,7 @@ def _precisions(job: _Job) -> Iterator[torch.dtype | None]:
         return
     own = _own_precision(job)
     yield own
-    if own == torch.bfloat16 and _fits_fp16(job):
+    if own == torch.bfloat16 and fits_fp16(job.bench.adapter):
         yield torch.float16
     if own != torch.float32:
         yield torch.float32
@@ -183,13 +183,6 @@ def _own_precision(job: _Job) -> torch.dtype:
     adapter = job.bench.adapter
     _, name = max((each.numel(), name) for name, each in weights_of(adapter).items())
     return form_merged(adapter, name, weights_of(adapter)[name])[1]
-
-
-def _fits_fp16(job: _Job) -> bool:
-    adapter, most = job.bench.adapter, torch.finfo(torch.float16).max
-    return all(
-        float(merged(adapter, name, each.data).abs().max()) <= most for name, each in weights_of(adapter).items()
-    )
 
 
 def _prove(
@@ -204,53 +197,14 @@ def _prove(
 ) -> Parity:
     """Has the file answered by a process of its own, compares, and says what came out."""
     found = ask(sealed, job.format, exam, job.bench.device.name, job.stop)
-    if not (found.is_cut_alike and found.has_template):
-        raise TrainerError(
-            "export.parity", "the file carries another tokenizer or chat template", "ship the adapter instead"
-        )
+    found.check_words()
     parity, limits = compare(expected, found.answers), job.limits
     if question.metric:
         scores = [_score(job, answered.texts, records, question) for answered in (expected, found.answers)]
         parity = replace(parity, scored=len(exam.prompts), trained_score=scores[0], exported_score=scores[1])
-    speak(
-        ExportMeasured(
-            run=job.spec.run,
-            format=job.format,
-            precision=_WORDS[precision] if precision is not None else "",
-            reader=found.reader,
-            positions=parity.positions,
-            agreement=parity.agreement,
-            divergence=parity.divergence,
-            loss_difference=parity.loss_difference,
-            metric=question.metric,
-            scored=parity.scored,
-            trained_score=parity.trained_score,
-            exported_score=parity.exported_score,
-            least_agreement=limits.least_agreement,
-            most_divergence=limits.most_divergence,
-            most_loss_difference=limits.most_loss_difference,
-            most_score_loss=limits.most_score_loss,
-            offered=parity.is_within(limits),
-        )
-    )
+    word = _WORDS[precision] if precision is not None else ""
+    speak(told(job.spec.run, job.format, word, found.reader, question.metric, parity, limits))
     return parity
-
-
-def _refusal(parity: Parity, limits: Limits) -> TrainerError:
-    scored = ""
-    if parity.scored:
-        scored = (
-            f", score {parity.trained_score:.4f} to {parity.exported_score:.4f} (at most {limits.most_score_loss} less)"
-        )
-    return TrainerError(
-        "export.parity",
-        f"the exported model agrees at {parity.agreement:.4f} of {parity.positions} positions "
-        f"(at least {limits.least_agreement}), divergence {parity.divergence:.4f} nats "
-        f"(at most {limits.most_divergence}), held-out loss {parity.loss_difference:+.4f} "
-        f"(at most {limits.most_loss_difference} away){scored}",
-        "export in a form that keeps more, or ship the adapter instead",
-        EXIT_REFUSED,
-    )
 
 
 def _held_out(job: _Job, keys: Keys) -> list[Record]:

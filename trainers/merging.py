@@ -68,3 +68,11 @@ def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
     if ADAPTER in module.lora_magnitude_vector:
         whole *= (module.lora_magnitude_vector[ADAPTER].weight / row_lengths(module, ADAPTER))[:, None]
     return whole
+
+
+def fits_fp16(adapter: Adapter) -> bool:
+    """Whether all weights, merged, are in fp16's range."""
+    most = torch.finfo(torch.float16).max
+    return all(
+        float(merged(adapter, name, each.data).abs().max()) <= most for name, each in weights_of(adapter).items()
+    )

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.errors import EXIT_REFUSED, TrainerError
+from trainers.events import ExportMeasured
 from trainers.exam import Exam
 from trainers.label_head import HEAD
 from trainers.process import Stop
@@ -50,6 +52,8 @@ LIMITS = {
     "gguf-q6_k": Limits(0.95, 0.04, 0.08, 0.07),
     "gguf-q5_k_m": Limits(0.93, 0.08, 0.12, 0.10),
     "gguf-q4_k_m": Limits(0.90, 0.15, 0.20, 0.13),
+    # Against the compressed model as it was measured, whose very numbers the file holds: rounding of the last bit only.
+    "compressed": Limits(0.99, 0.005, 0.01, 0.02),
 }
 #: Plain forms of a run on an int8 base. bitsandbytes rounds the inputs of each product to 8 bits too, which no export
 #: does; the same weights answer alike at 93 of 100 places then, 0.029 nats apart, at the same loss (bundled model).
@@ -150,3 +154,46 @@ def _of_labels(model: Any, tokens: Tensor, places: Tensor | None) -> Tensor:
     head = model.get_submodule(HEAD)
     found: Tensor = state.float() @ head.weight.float().T
     return found if head.bias is None else found + head.bias.float()
+
+
+def told(
+    run: str, form: str, precision: str, reader: str, metric: str, parity: Parity, limits: Limits
+) -> ExportMeasured:
+    """A comparison and its limits as an event says them."""
+    return ExportMeasured(
+        run=run,
+        format=form,
+        precision=precision,
+        reader=reader,
+        positions=parity.positions,
+        agreement=parity.agreement,
+        divergence=parity.divergence,
+        loss_difference=parity.loss_difference,
+        metric=metric,
+        scored=parity.scored,
+        trained_score=parity.trained_score,
+        exported_score=parity.exported_score,
+        least_agreement=limits.least_agreement,
+        most_divergence=limits.most_divergence,
+        most_loss_difference=limits.most_loss_difference,
+        most_score_loss=limits.most_score_loss,
+        offered=parity.is_within(limits),
+    )
+
+
+def refusal(parity: Parity, limits: Limits) -> TrainerError:
+    """Why a file is not offered."""
+    scored = ""
+    if parity.scored:
+        scored = (
+            f", score {parity.trained_score:.4f} to {parity.exported_score:.4f} (at most {limits.most_score_loss} less)"
+        )
+    return TrainerError(
+        "export.parity",
+        f"the exported model agrees at {parity.agreement:.4f} of {parity.positions} positions "
+        f"(at least {limits.least_agreement}), divergence {parity.divergence:.4f} nats "
+        f"(at most {limits.most_divergence}), held-out loss {parity.loss_difference:+.4f} "
+        f"(at most {limits.most_loss_difference} away){scored}",
+        "export in a form that keeps more, or ship the adapter instead",
+        EXIT_REFUSED,
+    )

@@ -73,6 +73,11 @@ def flattened(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[st
     return {name: tensors[name] for name in sorted(tensors)}, about
 
 
+def is_laid_out(weight: Tensor) -> bool:
+    """Whether torchao holds a weight in its own way."""
+    return type(weight).__module__.startswith("torchao")
+
+
 def loading_settings(model: Any) -> Any:
     """What transformers wants in ``config.json`` to load the eight bits as they are: nothing is quantised anew."""
     from transformers import TorchAoConfig
@@ -82,12 +87,13 @@ def loading_settings(model: Any) -> Any:
     plain = [
         name
         for name, each in model.named_modules()
-        if isinstance(each, nn.Linear) and not type(each.weight.data).__module__.startswith("torchao")
+        if isinstance(each, nn.Linear) and not is_laid_out(each.weight.data)
     ]
     return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=plain)
 
 
 def packed_bytes(weight: nn.Parameter, kind: str) -> int:
-    """What a quantised weight takes on a disk: its bits, and its scales in sixteen bits."""
-    scales = weight.shape[0] if kind == "int8" else weight.numel() // GROUP
-    return weight.numel() * BITS[kind] // 8 + 2 * scales
+    """What a quantised weight takes on a disk: its bits and their scales, of eight bits as torchao writes them (fp32
+    and a zero point), of four, which it does not write, in sixteen bits."""
+    scales = 5 * weight.shape[0] if kind == "int8" else 2 * (weight.numel() // GROUP)
+    return weight.numel() * BITS[kind] // 8 + scales

@@ -68,6 +68,15 @@ class Found:
     is_cut_alike: bool
     has_template: bool
 
+    def check_words(self) -> None:
+        """Refuses a file that would read or render another text.
+
+        Raises:
+            TrainerError: ``export.parity``.
+        """
+        if not (self.is_cut_alike and self.has_template):
+            raise TrainerError("export.parity", "the file carries another tokenizer or chat template", _HINT)
+
 
 def ask(sealed: Sealed, form: str, exam: Exam, device: str, stop: Stop) -> Found:
     """The answers of an exported model, by a process of its own.
@@ -142,7 +151,7 @@ def _find(question: dict[str, Any], exam: Exam) -> Found:
     stop = Stop(Speaker(io.StringIO()), _nothing)
     with Path(question["path"]).open("rb") as sealed, open_reader(sealed, key, context, commitment) as reader:
         source = io.BufferedReader(reader, CHUNK_BYTES)
-        if question["form"] == "merged":
+        if not question["form"].startswith("gguf-"):
             return _of_folder(source, exam, question["device"], stop)
         with MemoryFile("model.gguf") as file:
             with file.path.open("wb") as sink:

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 import torch
 
-from trainers import compression, dropping, events, pruning, quantising
+from trainers import compression, dropping, events, keeping, pruning, quantising
 from trainers.errors import TrainerError
 from trainers.pruning import Sparsity, keep_mask
 
@@ -88,7 +88,7 @@ def test_quantised_weights_are_torchaos_own_and_close_to_the_formula(tiny, kind)
     # Symmetric: the largest of a group decides its step, and nothing is further off than half of one.
     step = plain.weight.abs().amax(-1, keepdim=True) / (127 if kind == "int8" else 7.5)
     assert ((found - plain.weight).abs() <= step * 0.51).all()
-    assert quantising.packed_bytes(layer.weight, kind) == {"int8": 32 * 32 + 64, "int4": 32 * 16 + 64}[kind]
+    assert quantising.packed_bytes(layer.weight, kind) == {"int8": 32 * 32 + 5 * 32, "int4": 32 * 16 + 64}[kind]
 
 
 def test_dropped_blocks_are_those_that_change_least(tiny, rows):
@@ -157,17 +157,65 @@ def test_every_way_is_measured_and_reported_and_one_is_kept(trained, kit, tmp_pa
     assert torch.isfinite(kept(torch.arange(5, 60)[None]).logits).all()
 
 
+def test_the_tuned_row_is_the_runs_own_figure_although_bf16_would_round_the_adapter_away(bench, kit, monkeypatch):
+    bench.spec(precision="bf16", epochs=2, optimiser={"learning_rate": 0.002})
+    code, said = bench.command("run")
+    assert code == 0
+    [trained] = [each.loss for each in kit.of(events.EvalLoss, said) if each.best][-1:]
+    asked = ("compress", "--ways", "magnitude-50")
+    code, said = bench.command(*asked)
+    assert code == 0, said[-1]
+    tuned = kit.of(events.CompressionMeasured, said)[0]
+    assert tuned.precision == "fp32"
+    assert tuned.loss == pytest.approx(trained, abs=0.002)
+    # Where fp32 has no room, the row says so, and is further off.
+    monkeypatch.setattr(compression, "free_bytes", lambda _: 0)
+    coarse = kit.of(events.CompressionMeasured, bench.command(*asked)[1])[0]
+    assert coarse.precision == "bf16"
+    assert abs(coarse.loss - trained) > abs(tuned.loss - trained)
+
+
+def test_a_kept_file_gives_the_figures_of_its_row_in_a_process_of_its_own(trained, kit):
+    asked = ["--ways", "magnitude-50", "--keep", "magnitude-50", "--metric", "label_match", "--max-new-tokens", "4"]
+    code, said = trained.command("compress", *asked)
+    assert code == 0, said[-1]
+    row, proof = kit.of(events.CompressionMeasured, said)[1], kit.of(events.ExportMeasured, said)[0]
+    assert (proof.format, proof.precision, proof.reader, proof.offered) == ("compressed", "fp16", "transformers", True)
+    assert (proof.agreement, proof.scored, proof.trained_score) == (1.0, 8, row.score)
+    assert proof.exported_score == row.score
+    assert abs(proof.loss_difference) < 1e-4
+    assert proof.divergence < 1e-4
+
+
+def test_a_kept_file_that_answers_otherwise_than_was_measured_is_removed_and_nothing_is_offered(
+    trained, kit, monkeypatch
+):
+    write = keeping.write
+
+    def spoilt(model, *more):
+        with torch.no_grad():
+            model.model.layers[0].mlp.down_proj.weight.mul_(-3)
+        return write(model, *more)
+
+    monkeypatch.setattr(keeping, "write", spoilt)
+    code, said = trained.command("compress", "--ways", "blocks-1", "--keep", "blocks-1")
+    assert (code, said[-1].code) == (2, "export.parity")
+    assert "held-out loss" in said[-1].message
+    assert [each.offered for each in kit.of(events.ExportMeasured, said)] == [False]
+    assert not list(trained.out.glob("compressed-*"))
+
+
 @pytest.mark.slow
 def test_kept_int8_is_read_back_by_transformers_bit_by_bit_without_a_pickle(trained, kit, tmp_path, monkeypatch):
     from transformers import AutoModelForCausalLM
 
-    tokens, said_by, keep = torch.arange(5, 60)[None], [], compression._keep
+    tokens, said_by, write = torch.arange(5, 60)[None], [], keeping.write
 
-    def ask_and_keep(room, way, model):
+    def ask_and_write(model, *more):
         said_by.append(model(tokens).logits)
-        return keep(room, way, model)
+        return write(model, *more)
 
-    monkeypatch.setattr(compression, "_keep", ask_and_keep)
+    monkeypatch.setattr(keeping, "write", ask_and_write)
     code, said = trained.command("compress", "--ways", "int8", "--keep", "int8")
     assert code == 0, said[-1]
     with tarfile.open(fileobj=io.BytesIO(trained.opened(said[-1].kept_file, "compressed-int8"))) as tar:

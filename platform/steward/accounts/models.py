@@ -21,6 +21,7 @@ def default_policy() -> dict[str, int | bool]:
         "second_review_percent": 0,
         "is_fine_tune_approval_required": False,
         "residual_pii_per_1000_max": 10,
+        "compressed_loss_percent_max": 30,
         "retention_days": 2190,
     }
 
@@ -74,6 +75,11 @@ class Workspace(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def rules(self) -> dict[str, int | bool]:
+        """The policy; a rule that is younger than the workspace's policy stands at its default."""
+        return default_policy() | self.policy
 
 
 class Membership(models.Model):

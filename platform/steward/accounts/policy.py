@@ -39,6 +39,13 @@ RULES: dict[str, Rule] = {
     "residual_pii_per_1000_max": Rule(
         "Identifiers in outputs", "Outputs of the tuned model with a direct identifier.", "per 1,000 outputs", 0, 1000
     ),
+    "compressed_loss_percent_max": Rule(
+        "Loss of a compressed form",
+        "Share of the tuned model's score that pruning or quantising may cost; what loses more is not exported.",
+        "% of the score",
+        0,
+        100,
+    ),
     "retention_days": Rule("Retention", "45 CFR 164.316(b)(2): six years.", "days", 1, 36_500),
 }
 

@@ -7,8 +7,10 @@ again from the start. Rows are shown as they come, those of one process only; th
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from compliance.vault import VaultError
+from steward.accounts.models import Workspace
 from steward.assurance import compression_actions
 from steward.assurance.models import Compression, EvaluationState
 from steward.audit.actor import Actor, UserError
@@ -90,8 +92,31 @@ def row_of(event: events.CompressionMeasured) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in values.items()}
 
 
-def keepable_rows(model_version: ModelVersion) -> list[dict[str, Any]]:
-    """The figures of the ways that may leave the house: those of the newest finished comparison, by its order."""
+def keepable_rows(model_version: ModelVersion) -> list[tuple[dict[str, Any], str]]:
+    """The figures of the ways that can be kept, of the newest finished comparison and in its order; beside each, why
+    it may not leave the house, or ''."""
     done = Compression.objects.filter(model_version=model_version, state=EvaluationState.DONE)
     newest = done.order_by("-created_at").first()
-    return [] if newest is None else [row for row in newest.rows[1:] if row["way"] not in NOT_KEPT]
+    if newest is None:
+        return []
+    tuned, *ways = newest.rows
+    most = most_loss_percent(model_version.workspace_id)
+    return [(row, too_lossy(tuned, row, most)) for row in ways if row["way"] not in NOT_KEPT]
+
+
+def most_loss_percent(workspace_id: UUID) -> int:
+    """What the workspace's policy allows a compressed form to lose, as it stands now."""
+    return int(Workspace.objects.get(pk=workspace_id).rules["compressed_loss_percent_max"])
+
+
+def too_lossy(tuned: dict[str, Any], row: dict[str, Any], most_percent: int) -> str:
+    """Why a way loses more of the tuned model's score than is allowed, or ''. What was not scored is not allowed."""
+    before, after = tuned["score"], row["score"]
+    if before is None or after is None:
+        return "Its score could not be measured, and what is not measured does not leave the house."
+    if before - after <= before * most_percent / 100 + 1e-9:
+        return ""
+    return (
+        f"It scores {after:.3f} where the tuned model scores {before:.3f}: {100 * (before - after) / before:.0f} % are "
+        f"lost, and the policy allows {most_percent} %."
+    )

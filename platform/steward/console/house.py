@@ -56,7 +56,7 @@ class WorkspaceAdmin(HouseAdmin):
 
     @admin.display(description="Policy")
     def shown_policy(self, row: Workspace) -> Any:
-        return facts((rule.title, _worded(row.policy.get(name), rule.unit)) for name, rule in RULES.items())
+        return facts((rule.title, _worded(row.rules[name], rule.unit)) for name, rule in RULES.items())
 
     @admin.display(description="Devices")
     def shown_devices(self, row: Workspace) -> Any:

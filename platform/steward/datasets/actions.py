@@ -9,7 +9,7 @@ from django.utils import timezone
 from compliance.canonical import canonical_json, sha256_digest
 from compliance.vault import keyed_digest
 from domains.packs import load_pack
-from steward.accounts.models import Workspace, default_policy
+from steward.accounts.models import Workspace
 from steward.accounts.permissions import can, require
 from steward.accounts.roles import Permission
 from steward.audit.actor import Actor, Denied, Refused
@@ -310,7 +310,7 @@ def draw_sample(*, actor: Actor, run: RedactionRun, size: int | None = None) -> 
     if locked.state != RedactionState.DONE:
         raise Refused("A sample can be drawn once the redaction is done.", code="wrong_state", subject=locked)
     refuse_undecided(locked, "The sample is drawn from what may be trained on.")
-    second_percent = (default_policy() | run.workspace.policy)["second_review_percent"]
+    second_percent = run.workspace.rules["second_review_percent"]
     wanted = residual_risk(locked).to_draw if size is None else size
     added = sampling.draw(locked, wanted, second_percent)
     if not added.size:

@@ -13,7 +13,6 @@ from typing import Any
 
 from compliance.redaction.residual import Stratum, cohen_kappa
 from compliance.redaction.stratified import still_needed, stratified_bound
-from steward.accounts.models import default_policy
 from steward.datasets.models import Reading, ReadingKind, RedactionRun, SampleItem, Verdict
 from steward.datasets.sampling import DOUBTFUL, OTHER, populations
 
@@ -118,7 +117,7 @@ class ResidualRisk:
 
 def residual_risk(run: RedactionRun) -> ResidualRisk:
     """The bound that the verdicts given so far allow, against the workspace's policy."""
-    policy = default_policy() | run.workspace.policy
+    policy = run.workspace.rules
     confidence = policy["confidence_percent"] / 100
     items = list(
         SampleItem.objects.filter(run=run)

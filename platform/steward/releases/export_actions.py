@@ -1,10 +1,13 @@
 """Exports of released models: asked for by an officer, proven by a job, handed out with an entry before and after."""
 
+from dataclasses import dataclass
+from typing import Any
+
 from django.utils import timezone
 
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
-from steward.assurance.compressing import keepable_rows, row_of
+from steward.assurance.compressing import keepable_rows, row_of, too_lossy
 from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
@@ -24,8 +27,8 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
 
     Raises:
         Denied: no compliance officer.
-        Refused: not released, an unknown form or way, or a form that the model cannot have, made already or being made,
-            or the adapter changed.
+        Refused: not released, an unknown form or way, a form that the model cannot have, a way that loses more of the
+            score than the workspace's policy allows, made already or being made, or the adapter changed.
     """
     require(actor, Permission.EXPORT_MODEL, release.workspace, release)
     rows = Release.objects.select_for_update(of=("self",)).select_related(
@@ -44,12 +47,7 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
             code="form_impossible",
             subject=locked,
         )
-    if way not in _ways(locked, form):
-        raise Refused(
-            "Choose a way that the newest finished comparison measured and that can be kept.",
-            code="way_unknown",
-            subject=locked,
-        )
+    _check_way(locked, form, way)
     standing = Export.objects.filter(
         release=locked, form=form, way=way, state__in=[ExportState.RUNNING, ExportState.READY]
     )
@@ -74,19 +72,64 @@ def _take_adapter(export: Export, release: Release) -> None:
     export.state, export.finished_at = ExportState.READY, timezone.now()
 
 
-def _ways(release: Release, form: str) -> list[str]:
-    if form != ExportForm.COMPRESSED:
-        return [""]
-    return [row["way"] for row in keepable_rows(release.model_version)]
+def _check_way(release: Release, form: str, way: str) -> None:
+    reasons = {"": ""}
+    if form == ExportForm.COMPRESSED:
+        reasons = {row["way"]: reason for row, reason in keepable_rows(release.model_version)}
+    if way not in reasons:
+        raise Refused(
+            "Choose a way that the newest finished comparison measured and that can be kept.",
+            code="way_unknown",
+            subject=release,
+        )
+    if reasons[way]:
+        raise Refused(f"This way is not exported. {reasons[way]}", code="loses_too_much", subject=release)
 
 
-def _ppm(value: float) -> int:
-    return round(1e6 * value)
+@dataclass(frozen=True)
+class CompressedMeasured:
+    """A compressed form: the tuned model's figures and its own, how its file, read back, compares with what was
+    measured in memory, and what the policy allows it to lose of the score."""
+
+    tuned: CompressionMeasured
+    way: CompressionMeasured
+    written: ExportMeasured
+    most_loss_percent: int
+
+    @property
+    def reason(self) -> str:
+        """Why it may not be offered, or ''."""
+        return too_lossy(row_of(self.tuned), row_of(self.way), self.most_loss_percent)
 
 
-def _figures(measured: ExportMeasured | CompressionMeasured) -> dict[str, float | int | str | None]:
-    if isinstance(measured, CompressionMeasured):
-        return row_of(measured)
+Measured = ExportMeasured | CompressedMeasured
+
+
+def _ppm(value: float | None) -> int | None:
+    return None if value is None else round(1e6 * value)
+
+
+def _facts(measured: Measured) -> dict[str, int | None]:
+    """What an entry says of a comparison with the tuned model."""
+    if isinstance(measured, ExportMeasured):
+        about, scores = measured, {}
+    else:
+        about, rows = measured.way, {"score_ppm": measured.way, "tuned_score_ppm": measured.tuned}
+        scores = {name: _ppm(row_of(row)["score"]) for name, row in rows.items()}
+    agreement, divergence = _ppm(about.agreement), _ppm(about.divergence)
+    return {"positions": about.positions, "agreement_ppm": agreement, "divergence_ppm": divergence, **scores}
+
+
+def _figures(measured: Measured) -> dict[str, Any]:
+    if isinstance(measured, CompressedMeasured):
+        tuned = row_of(measured.tuned)
+        return {
+            **row_of(measured.way),
+            "tuned_score": tuned["score"],
+            "tuned_loss": tuned["loss"],
+            "most_loss_percent": measured.most_loss_percent,
+            "written": _figures(measured.written),
+        }
     names = (
         "precision", "reader", "positions", "agreement", "divergence", "loss_difference", "metric", "scored",
         "trained_score", "exported_score", "least_agreement", "most_divergence", "most_loss_difference",
@@ -101,11 +144,11 @@ def finish_export(
     *,
     actor: Actor,
     export: Export,
-    measured: ExportMeasured | CompressionMeasured,
+    measured: Measured,
     digest: str,
     sealed: SealedObject,
 ) -> Export:
-    """Offers an export that was proven, or of a compressed form measured.
+    """Offers an export that was proven.
 
     Args:
         digest: of the content.
@@ -128,27 +171,19 @@ def finish_export(
         after=digest,
         **locked.named_in_ledger,
         bytes=locked.size_bytes,
-        positions=measured.positions,
-        agreement_ppm=_ppm(measured.agreement),
-        divergence_ppm=_ppm(measured.divergence),
+        **_facts(measured),
     )
     return locked
 
 
 @audited(Event.EXPORT_WITHDRAWN)
-def withdraw_export(*, actor: Actor, export: Export, measured: ExportMeasured, message: str) -> Export:
-    """Takes the offer of a form back that does not answer as the trained model; the figures stay."""
+def withdraw_export(*, actor: Actor, export: Export, measured: Measured, message: str) -> Export:
+    """Takes the offer of a form back that does not answer as it has to; the figures stay."""
     locked = Export.objects.select_for_update().get(pk=export.pk)
     locked.state, locked.finished_at = ExportState.WITHDRAWN, timezone.now()
     locked.figures, locked.failure = _figures(measured), message[:600]
     locked.save()
-    record(
-        locked,
-        **locked.named_in_ledger,
-        positions=measured.positions,
-        agreement_ppm=_ppm(measured.agreement),
-        divergence_ppm=_ppm(measured.divergence),
-    )
+    record(locked, **locked.named_in_ledger, **_facts(measured))
     return locked
 
 

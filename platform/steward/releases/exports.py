@@ -1,22 +1,24 @@
 """Making an export of a released model, and handing it out as one archive with card, proof and signature.
 
 Guarantees that an export is offered only once a process that saw nothing but the sealed file answered within the form's
-limits; a compressed form, which is to lose something, with the figures of the very model that was sealed. What is
-handed out is announced in the ledger before and recorded after; the model is decrypted while it is sent and never lies
-on a disk in the clear. Does not: encrypt what leaves, which is the receiver's door.
+limits; of a compressed form, which is to lose something, that file gives what was measured, and it loses no more of the
+score than the workspace's policy allows. What is handed out is announced in the ledger before and recorded after; the
+model is decrypted while it is sent and never lies on a disk in the clear. Does not: encrypt what leaves, which is the
+receiver's door.
 """
 
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from django.conf import settings
 
 from compliance.vault import VaultError
 from steward.accounts.permissions import require
 from steward.accounts.roles import Permission
-from steward.assurance.compressing import arguments_for
+from steward.assurance.compressing import arguments_for, most_loss_percent
 from steward.audit.actor import Actor, Refused, UserError
 from steward.audit.events import Event
 from steward.audit.recording import record_intent
@@ -37,7 +39,6 @@ WORKER = Actor.system("worker")
 READ_BYTES = 1 << 20
 #: What the trainer says when the exported model does not answer as the trained one.
 NOT_ALIKE = "export.parity"
-MEASURED = (events.ExportMeasured, events.CompressionMeasured)
 
 EXPORTS = Export.objects.select_related(
     "workspace",
@@ -57,9 +58,13 @@ def make_export(export_id: str) -> Export:
         return export
     try:
         *said, ended = _ask(export)
-        # The last one: a folder is tried in several precisions, and the tuned model is measured before a way.
-        measured = next((each for each in reversed(said) if isinstance(each, MEASURED)), None)
+        measured = _measured(export, said)
         if isinstance(ended, events.ExportFinished | events.CompressionFinished) and measured is not None:
+            if isinstance(measured, export_actions.CompressedMeasured) and measured.reason:
+                _written(export, ended).unlink()
+                return export_actions.withdraw_export(
+                    actor=WORKER, export=export, measured=measured, message=measured.reason
+                )
             sealed, digest = _sealed(export, ended)
             return export_actions.finish_export(
                 actor=WORKER, export=export, measured=measured, digest=digest, sealed=sealed
@@ -68,7 +73,7 @@ def make_export(export_id: str) -> Export:
             ended if isinstance(ended, events.RunFailed) else events.RunFailed("", "export", "it stopped", "ask again")
         )
         message = f"{failed.message}; {failed.hint}"
-        if failed.code == NOT_ALIKE and isinstance(measured, events.ExportMeasured):
+        if failed.code == NOT_ALIKE and measured is not None:
             return export_actions.withdraw_export(actor=WORKER, export=export, measured=measured, message=message)
         return export_actions.fail_export(actor=WORKER, export=export, code=failed.code, message=message)
     except CONNECTION_LOST:
@@ -93,16 +98,29 @@ def _ask(export: Export) -> list[events.Event]:
         return ask_trainer(model_version, "export", spec, key, asked, export.pk)
 
 
+def _measured(export: Export, said: Sequence[events.Event]) -> export_actions.Measured | None:
+    """What was measured of an export; None if it did not come to that."""
+    # The last one: a folder is tried in several precisions.
+    proof = next((each for each in reversed(said) if isinstance(each, events.ExportMeasured)), None)
+    if proof is None or export.form != ExportForm.COMPRESSED:
+        return proof
+    tuned, way = (each for each in said if isinstance(each, events.CompressionMeasured))
+    return export_actions.CompressedMeasured(tuned, way, proof, most_loss_percent(export.workspace_id))
+
+
+def _written(export: Export, finished: events.ExportFinished | events.CompressionFinished) -> Path:
+    """The file that the trainer left."""
+    name = finished.kept_file if isinstance(finished, events.CompressionFinished) else finished.file
+    return run_folder(export.release.model_version.fine_tune) / name
+
+
 def _sealed(export: Export, finished: events.ExportFinished | events.CompressionFinished) -> tuple[SealedObject, str]:
     """The file as an object of the vault, under a name of this export, and the digest of its content."""
     fine_tune = export.release.model_version.fine_tune
-    folder = run_folder(fine_tune)
-    target = folder / f"export-{export.pk}.sealed"
-    if isinstance(finished, events.CompressionFinished):
-        file, kind = finished.kept_file, finished.kept_file.removesuffix(".sealed")
-    else:
-        file, kind = finished.file, export.form
-    (folder / file).rename(target)
+    written = _written(export, finished)
+    target = written.with_name(f"export-{export.pk}.sealed")
+    kind = written.stem if isinstance(finished, events.CompressionFinished) else export.form
+    written.rename(target)
     sealed = SealedObject(
         workspace=export.workspace,
         key=export.release.model_version.adapter.key,

@@ -131,7 +131,8 @@ class ExportQuerySet(models.QuerySet["Export"]):
 class Export(models.Model):
     """A released model in one form, sealed, with the proof that it answers as the trained one. Withdrawn where not.
 
-    A compressed form is not meant to: its figures say how far it is, and an officer chose it by those of a comparison.
+    A compressed form is not meant to: its figures say how far it is, an officer chose it by those of a comparison, and
+    it is withdrawn where its file does not give them, or loses more of the score than the workspace's policy allows.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -4,11 +4,13 @@ Guarantees that the axes hold every point and every whisker; points carry the nu
 decide which is best.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 240, 44, 16, 12, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 252, 44, 16, 24, 34
 STEPS = 4
+MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class CompressionChart:
         is_scored = all(row["score"] is not None for row in rows)
         name = "score" if is_scored else "loss"
         most_bytes = max(row["bytes"] for row in rows)
+        apart = _round_step(most_bytes / MEBIBYTE) * MEBIBYTE
         top = 1.0 if is_scored else 1.1 * max(row["loss"] for row in rows)
 
         def across(size: float) -> float:
@@ -73,11 +76,17 @@ class CompressionChart:
             )
             for number, row in enumerate(rows)
         ]
-        sizes = [most_bytes * step / STEPS for step in range(STEPS + 1)]
+        sizes = [apart * step for step in range(int(most_bytes / apart) + 1)]
         heights = [top * step / STEPS for step in range(STEPS + 1)]
         return cls(
             points=points,
-            x_ticks=[(across(size), f"{size / 1e6:.0f}") for size in sizes],
+            x_ticks=[(across(size), f"{size / MEBIBYTE:.3g}") for size in sizes],
             y_ticks=[(up(height), up(height) + 4, f"{height:.2g}") for height in heights],
             label="score" if is_scored else "held-out loss",
         )
+
+
+def _round_step(most: float) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that fits at most five times into ``most``."""
+    power = 10.0 ** math.floor(math.log10(most / 5))
+    return next(step * power for step in (1, 2, 5, 10) if step * power * 5 >= most)

@@ -27,7 +27,7 @@ def analyst(model: Any) -> Actor:
 
 def row(way: str, size: int, score: float) -> CompressionMeasured:
     return CompressionMeasured(
-        run="r", way=way, bytes=size, parameters=1000, zero_share=0.0, read_tokens_per_second=800.0,
+        run="r", way=way, precision="fp32", bytes=size, parameters=1000, zero_share=0.0, read_tokens_per_second=800.0,
         answer_tokens_per_second=30.5, positions=400, agreement=0.98, divergence=0.01, loss=0.5, metric="label_match",
         scored=64, score=score, score_low=score - 0.1, score_high=score + 0.1,
     )  # fmt: skip
@@ -72,10 +72,44 @@ def test_figures_are_kept_and_shown_as_table_and_plot(model: Any, trainer: list[
     client = Client()
     client.force_login(User.objects.get(pk=analyst(model).user_id), backend="django.contrib.auth.backends.ModelBackend")
     page = client.get(f"/w/{model.workspace.slug}/models/{model.pk}/").text
-    assert "Score over size in MB" in page
-    drawing = page.partition("over size in MB")[2].partition("</svg>")[0]
+    assert "Score over size in MiB" in page
+    drawing = page.partition("over size in MiB")[2].partition("</svg>")[0]
     assert drawing.count("<circle") == 3
     assert page.count("wanda-2:4") >= 3
+    assert "loses too much to leave" not in page
+    change_policy(model, 10)
+    assert client.get(f"/w/{model.workspace.slug}/models/{model.pk}/").text.count("the policy allows 10 %") == 2
+
+
+def change_policy(model: Any, most_percent: int) -> None:
+    from steward.accounts.actions import change_policy
+    from steward.accounts.models import Workspace
+
+    officer = Actor.of(model.releases.get().decided_by)
+    workspace = Workspace.objects.get(pk=model.workspace_id)
+    change_policy(
+        actor=officer, workspace=workspace, policy={**workspace.policy, "compressed_loss_percent_max": most_percent}
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "most", "word"),
+    [
+        (0.7, 0.6, 15, ""),
+        (0.7, 0.6, 14, "14 % are lost"),
+        (0.7, 0.75, 0, ""),
+        (0.0, 0.0, 0, ""),
+        (0.7, 0.0, 100, ""),
+        (0.7, None, 100, "could not be measured"),
+        (None, 0.7, 100, "could not be measured"),
+    ],
+)
+def test_a_way_leaves_only_with_a_measured_score_that_keeps_what_the_policy_wants(
+    before: float | None, after: float | None, most: int, word: str
+) -> None:
+    reason = compressing.too_lossy({"score": before}, {"score": after}, most)
+    assert bool(reason) == bool(word)
+    assert word in reason
 
 
 def test_what_cannot_be_done_fails_with_its_reason(model: Any, trainer: list[list[str]]) -> None:

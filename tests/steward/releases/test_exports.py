@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from steward.assurance.compressing import row_of
 from steward.audit.actor import Actor, Denied, Refused
 from steward.audit.models import LedgerEntry, OutboxEntry
 from steward.audit.sealer import seal_once
@@ -149,22 +150,101 @@ def test_what_is_handed_out_is_signed_and_recorded_before_and_after(release: Any
 def test_a_compressed_form_of_the_comparison_leaves_with_its_figures_and_its_card(
     release: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steward.assurance.models import Compression, EvaluationState
-    from trainers.model_tar import tar_of
-
     with pytest.raises(Refused, match="newest finished comparison"):
         request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
-    rows = [row("tuned"), row("int4"), row("wanda-2:4")]
-    Compression.objects.create(
-        workspace=release.workspace, model_version=release.model_version, metric="label_match",
-        ways=["int4", "wanda-2:4"], state=EvaluationState.DONE, rows=[vars(each) for each in rows],
-    )  # fmt: skip
+    compared(release, row("tuned"), row("int4"), row("wanda-2:4"))
     for way in ("int4", "tuned", "blocks-1", ""):
         with pytest.raises(Refused) as caught:
             request_export(actor=officer(release), release=release, form="compressed", way=way)
         assert caught.value.code == "way_unknown"
     with pytest.raises(Denied):
         request_export(actor=Actor.of(release.requested_by), release=release, form="compressed", way="wanda-2:4")
+    asked_for = compressor(monkeypatch)
+    person, address = signed_in(officer(release)), f"/w/{release.workspace.slug}/"
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert "Compressed: wanda-2:4 (score 0.60)" in page
+    assert "Compressed: int4" not in page
+    sent = person.post(f"{address}releases/{release.pk}/export/", {"form": "compressed wanda-2:4"})
+    assert sent.status_code == 302
+    export = exports.make_export(str(Export.objects.get().pk))
+    assert (export.state, export.way, export.figures["score"]) == (ExportState.READY, "wanda-2:4", 0.55)
+    assert (export.figures["tuned_score"], export.figures["most_loss_percent"]) == (0.6, 30)
+    assert export.figures["written"]["exported_score"] == 0.55
+    assert asked_for[0][:3] == ["compress", "--ways", "wanda-2:4"]
+    assert asked_for[0][-2:] == ["--keep", "wanda-2:4"]
+    files = files_of(export, officer(release))
+    assert files["README.md"] == b"compressed as wanda-2:4"
+    assert json.loads(files["parity.json"])["way"] == "wanda-2:4"
+    while seal_once():
+        pass
+    facts = [json.loads(bytes(each.body)) for each in LedgerEntry.objects.filter(action="export.finished")]
+    assert [(each["facts"]["way"], each["after"]) for each in facts] == [("wanda-2:4", export.digest)]
+    assert [(each["facts"]["score_ppm"], each["facts"]["tuned_score_ppm"]) for each in facts] == [(550_000, 600_000)]
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert "Compressed: wanda-2:4 (score" not in page  # it is there
+    assert "Compressed: wanda-2:4</b>" in page
+    assert "0.600 → 0.550" in page
+
+
+def test_a_way_that_loses_more_of_the_score_than_the_policy_allows_is_not_made(
+    release: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(release, row("tuned"), row("int8"), row("wanda-2:4", 0.1))
+    with pytest.raises(Refused, match="83 % are lost, and the policy allows 30 %") as caught:
+        request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
+    assert caught.value.code == "loses_too_much"
+    page = signed_in(officer(release)).get(f"/w/{release.workspace.slug}/models/{release.model_version_id}/").text
+    assert "Compressed: int8 (score 0.60)" in page
+    assert "Compressed: wanda-2:4" not in page
+
+
+@pytest.mark.parametrize(("score", "word"), [(0.25, "58 % are lost"), (float("nan"), "could not be measured")])
+def test_a_compressed_form_that_turned_out_to_lose_too_much_is_withdrawn_and_its_file_removed(
+    release: Any, monkeypatch: pytest.MonkeyPatch, score: float, word: str
+) -> None:
+    from steward.runs.specs import run_folder
+
+    compared(release, row("tuned"), row("wanda-2:4"))
+    compressor(monkeypatch, score)
+    asked = request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
+    export = exports.make_export(str(asked.pk))
+    assert (export.state, export.sealed) == (ExportState.WITHDRAWN, None)
+    assert word in export.failure
+    assert export.figures["tuned_score"] == 0.6
+    assert not list(run_folder(release.model_version.fine_tune).glob("compressed-*"))
+    with pytest.raises(Refused, match="not ready"):
+        exports.hand_out(actor=officer(release), export=export)
+    page = signed_in(officer(release)).get(f"/w/{release.workspace.slug}/models/{release.model_version_id}/").text
+    assert word in page
+
+
+def test_a_compressed_file_that_does_not_give_what_was_measured_is_withdrawn(
+    release: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(release, row("tuned"), row("int8"))
+    failed = RunFailed("r", "export.parity", "the exported model agrees at 0.5", "ship the adapter")
+    said = [row("tuned"), row("int8"), measured(format="compressed", agreement=0.5, offered=False), failed]
+    monkeypatch.setattr(exports, "ask_trainer", lambda *_: said)
+    asked = request_export(actor=officer(release), release=release, form="compressed", way="int8")
+    export = exports.make_export(str(asked.pk))
+    assert (export.state, export.figures["written"]["agreement"]) == (ExportState.WITHDRAWN, 0.5)
+    assert "agrees at 0.5" in export.failure
+
+
+def compared(release: Any, *rows: CompressionMeasured) -> None:
+    """A finished comparison of a released model."""
+    from steward.assurance.models import Compression, EvaluationState
+
+    Compression.objects.create(
+        workspace=release.workspace, model_version=release.model_version, metric="label_match",
+        ways=[each.way for each in rows[1:]], state=EvaluationState.DONE, rows=[row_of(each) for each in rows],
+    )  # fmt: skip
+
+
+def compressor(monkeypatch: pytest.MonkeyPatch, score: float = 0.55) -> list[list[str]]:
+    """A trainer that keeps a made-up file of ``wanda-2:4``; what it was asked."""
+    from trainers.model_tar import tar_of
+
     asked_for: list[list[str]] = []
 
     def ask(model_version: Any, command: str, spec: Path, key: Any, arguments: list[str], holder: Any) -> Any:
@@ -178,29 +258,11 @@ def test_a_compressed_form_of_the_comparison_leaves_with_its_figures_and_its_car
             kept_file="compressed-wanda-2_4.sealed", sealed_digest=written.sealed_digest,
             commitment=written.commitment, kept_bytes=1, seconds=1.0,
         )  # fmt: skip
-        return [row("tuned"), row("wanda-2:4", score=0.25), ended]
+        proof = measured(format="compressed", trained_score=score, exported_score=score)
+        return [row("tuned"), row("wanda-2:4", score), proof, ended]
 
     monkeypatch.setattr(exports, "ask_trainer", ask)
-    person, address = signed_in(officer(release)), f"/w/{release.workspace.slug}/"
-    page = person.get(f"{address}models/{release.model_version_id}/").text
-    assert "Compressed: wanda-2:4 (score 0.60)" in page
-    assert "Compressed: int4" not in page
-    sent = person.post(f"{address}releases/{release.pk}/export/", {"form": "compressed wanda-2:4"})
-    assert sent.status_code == 302
-    export = exports.make_export(str(Export.objects.get().pk))
-    assert (export.state, export.way, export.figures["score"]) == (ExportState.READY, "wanda-2:4", 0.25)
-    assert asked_for[0][:3] == ["compress", "--ways", "wanda-2:4"]
-    assert asked_for[0][-2:] == ["--keep", "wanda-2:4"]
-    files = files_of(export, officer(release))
-    assert files["README.md"] == b"compressed as wanda-2:4"
-    assert json.loads(files["parity.json"])["way"] == "wanda-2:4"
-    while seal_once():
-        pass
-    facts = [json.loads(bytes(each.body)) for each in LedgerEntry.objects.filter(action="export.finished")]
-    assert [(each["facts"]["way"], each["after"]) for each in facts] == [("wanda-2:4", export.digest)]
-    page = person.get(f"{address}models/{release.model_version_id}/").text
-    assert "Compressed: wanda-2:4 (score" not in page  # it is there
-    assert "Compressed: wanda-2:4</b>" in page
+    return asked_for
 
 
 def test_the_adapter_is_there_at_once_and_carries_its_card(release: Any) -> None:

@@ -55,7 +55,7 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def row(way: str, score: float) -> events.CompressionMeasured:
     return events.CompressionMeasured(
-        run="r", way=way, bytes=10, parameters=1000, zero_share=0.0, read_tokens_per_second=800.0,
+        run="r", way=way, precision="fp32", bytes=10, parameters=1000, zero_share=0.0, read_tokens_per_second=800.0,
         answer_tokens_per_second=30.5, positions=400, agreement=0.98, divergence=0.01, loss=0.5, metric="label_match",
         scored=64, score=score, score_low=score, score_high=score,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def policy(request: HttpRequest, workspace_id: UUID) -> HttpResponse:
     workspace = workspaces_for(person(request), Permission.MANAGE_POLICY).filter(pk=workspace_id).first()
     if workspace is None:
         raise Http404
-    form = PolicyForm(request.POST if request.method == "POST" else None, initial=workspace.policy)
+    form = PolicyForm(request.POST if request.method == "POST" else None, initial=workspace.rules)
     if request.method == "POST" and form.is_valid():
         changed = attempt(
             request,

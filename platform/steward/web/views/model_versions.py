@@ -14,7 +14,7 @@ from domains.metrics import METRICS
 from domains.packs import load_pack
 from steward.accounts.roles import Permission
 from steward.assurance.actions import request_evaluation
-from steward.assurance.compressing import keepable_rows
+from steward.assurance.compressing import keepable_rows, most_loss_percent, too_lossy
 from steward.assurance.compression_actions import WAYS
 from steward.assurance.models import Compression, Evaluation, EvaluationState, GateResult
 from steward.assurance.reading import Prediction, samples
@@ -119,6 +119,7 @@ def _conversions(found: ModelVersion) -> dict[str, Any]:
     return {
         "compression": compression,
         "compression_chart": CompressionChart.of(compression.rows) if compression else None,
+        "compression_rows": _with_reasons(found, compression.rows) if compression else [],
         "ways": WAYS,
         "exports": exports,
         "is_exporting": any(each.state == ExportState.RUNNING for each in exports),
@@ -141,8 +142,15 @@ def _forms(found: ModelVersion) -> list[tuple[str, str]]:
     plain = [(form.value, form.label) for form in forms_of(found.fine_tune) if form is not ExportForm.COMPRESSED]
     return plain + [
         (f"{ExportForm.COMPRESSED} {row['way']}", f"Compressed: {row['way']}{_scored(row)}")
-        for row in keepable_rows(found)
+        for row, reason in keepable_rows(found)
+        if not reason
     ]
+
+
+def _with_reasons(found: ModelVersion, rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """Figures of a comparison, each with why its way would not leave the house, or ''."""
+    most = most_loss_percent(found.workspace_id)
+    return [(row, too_lossy(rows[0], row, most)) for row in rows]
 
 
 def _scored(row: dict[str, Any]) -> str:
