@@ -37,8 +37,17 @@ def test_an_open_page_grows_with_the_run(
     page.get_by_role("button", name="Show the answers").click()
     expect(page.locator("table.answers")).to_have_count(3)
     expect(page.locator("#answer-scores svg")).to_be_visible()
+    reader = page.locator(f"#answers-{asked[1]}")
+    reader.focus()
+    reader.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    page.locator(f"#prompt-{asked[0]}").evaluate("box => { box.scrollTop = 7; }")
+    was_down = page.locator(f"#prompt-{asked[0]}").evaluate("box => box.scrollTop")
     leave_answers(fine_tune, 8, dict.fromkeys(asked, "Dressing changed, I am sure."), score=0.75)
     expect(page.locator("table.answers").first.locator("th").nth(1)).to_have_text("Step 8 0.75")
+    # Who was reading the oldest answers still is, with the keyboard there.
+    expect(reader).to_be_focused()
+    assert reader.evaluate("box => box.scrollWidth - box.clientWidth - box.scrollLeft") <= 1
+    assert page.locator(f"#prompt-{asked[0]}").evaluate("box => box.scrollTop") == was_down
     expect(page.locator("#answer-scores .line")).to_have_count(1)
     expect(page.locator("#answer-scores circle[r='3']")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,48 +1,39 @@
-// The score of a run's sample answers over its steps. Drawn from the measurements, again and again until the run is over.
+// The page of a run's sample answers: the score of each evaluation, drawn from the measurements until the run is over, and
+// the place where somebody reads, which stays when the answers are laid out anew.
 (() => {
   "use strict";
   const POLL_MS = 3000;
   const card = document.getElementById("answer-scores");
   if (!card) return;
-  const chart = card.querySelector(".chart");
   let points = [];
-  let after = null;
 
   function draw() {
     card.hidden = !points.length;
     if (points.length) {
-      steward.lineChart(chart, { height: 200, hasLegend: false, series: [{ name: "score", tone: 3, points, hasDots: true }] });
+      steward.lineChart(card.querySelector(".chart"), { height: 200, hasLegend: false, series: [{ name: "score", tone: 3, points, hasDots: true }] });
     }
   }
 
-  async function ask() {
-    let isOver = false;
-    try {
-      const address = after === null ? card.dataset.source : `${card.dataset.source}?after=${after}`;
-      const answer = await fetch(address, { headers: { Accept: "application/json", "Steward-Background": "1" } });
-      if (answer.status === 401) return location.reload();
-      if (answer.ok) {
-        const news = await answer.json();
-        after = news.after;
-        isOver = news.is_over;
-        const fresh = news.curves.validation.score ?? [];
-        if (fresh.length) {
-          points = steward.withNews(points, fresh);
-          draw();
-        }
-      }
-    } catch {
-      // The connection is gone for now; the next round asks again from the same place.
+  // Newer answers come in at the left, so whoever has scrolled away from there keeps the distance to the other end.
+  // The focus is kept by htmx, by the names of the elements.
+  let places = new Map();
+  document.addEventListener("htmx:beforeSwap", () => {
+    const read = [...document.querySelectorAll("#answers [tabindex]")];
+    places = new Map(read.map((box) => [box.id, { fromEnd: box.scrollLeft && box.scrollWidth - box.scrollLeft, top: box.scrollTop }]));
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    for (const [id, { fromEnd, top }] of places) {
+      const box = document.getElementById(id);
+      if (!box) continue;
+      box.scrollLeft = fromEnd && box.scrollWidth - fromEnd;
+      box.scrollTop = top;
     }
-    if (!isOver) setTimeout(ask, POLL_MS);
-    return undefined;
-  }
+  });
 
-  let width = 0;
-  new ResizeObserver(([entry]) => {
-    if (Math.abs(entry.contentRect.width - width) < 4) return;
-    width = entry.contentRect.width;
+  steward.drawOnResize(card, draw);
+  steward.follow(card.dataset.source, POLL_MS, ({ validation: { score = [] } }) => {
+    if (!score.length) return;
+    points = steward.withNews(points, score);
     draw();
-  }).observe(card);
-  ask();
+  });
 })();

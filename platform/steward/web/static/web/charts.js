@@ -217,6 +217,10 @@
         draw();
       });
     }
+    drawOnResize(card, draw);
+  }
+
+  function drawOnResize(card, draw) {
     let width = 0;
     new ResizeObserver(([entry]) => {
       if (Math.abs(entry.contentRect.width - width) < 4) return;
@@ -231,5 +235,5 @@
     return [...bySteps.values()].sort((a, b) => a[0] - b[0]);
   }
 
-  window.steward = { ...window.steward, drawOnChange, format, lineChart, withNews };
+  window.steward = { ...window.steward, drawOnChange, drawOnResize, format, lineChart, withNews };
 })();

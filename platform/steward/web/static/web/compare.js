@@ -14,8 +14,6 @@
     name: element.textContent.trim(),
     tone: Number(element.dataset.tone),
     source: element.dataset.source,
-    after: null,
-    isOver: false,
     curves: { train: {}, validation: {} },
   }));
   let isLog = false;
@@ -67,31 +65,13 @@
     }
   }
 
-  async function ask(run) {
-    try {
-      const address = run.after === null ? run.source : `${run.source}?after=${run.after}`;
-      const answer = await fetch(address, { headers: { Accept: "application/json", "Steward-Background": "1" } });
-      if (answer.status === 401) return location.reload();
-      if (answer.ok) {
-        const news = await answer.json();
-        run.after = news.after;
-        run.isOver = news.is_over;
-        take(run, news.curves);
-      }
-    } catch {
-      // The connection is gone for now; the next round asks again from the same place.
-    }
-    return undefined;
-  }
-
-  async function askAll() {
-    await Promise.all(runs.filter((run) => !run.isOver).map(ask));
-    draw();
-    if (runs.some((run) => !run.isOver)) setTimeout(askAll, POLL_MS);
-  }
-
   chosen.addEventListener("change", draw);
   table.closest("details").addEventListener("toggle", fillTable);
   steward.drawOnChange(card, smoothing, draw, (isLogNow) => { isLog = isLogNow; });
-  askAll();
+  for (const run of runs) {
+    steward.follow(run.source, POLL_MS, (news) => {
+      take(run, news);
+      draw();
+    });
+  }
 })();

@@ -1,6 +1,5 @@
-// The live curves of a fine-tune. Points are fetched in pieces behind the place that the last answer named, so that a
-// reload, a sleep or a lost connection costs nothing; asking stops when the run is over. Also `steward.smooth` and
-// `steward.thin` for the page that lays the curves of several runs over one another.
+// The live curves of a fine-tune. Also `steward.smooth` and `steward.thin` for the page that lays the curves of several
+// runs over one another.
 (() => {
   "use strict";
   const POLL_MS = 2000;
@@ -50,7 +49,6 @@
   const smoothing = document.getElementById("smoothing");
   const table = document.getElementById("curves-table");
   const curves = { train: {}, validation: {} };
-  let after = null;
   let isLog = false;
   let isThinned = false;
 
@@ -125,27 +123,9 @@
     return hasNews;
   }
 
-  async function ask() {
-    let isOver = false;
-    try {
-      const address = after === null ? card.dataset.source : `${card.dataset.source}?after=${after}`;
-      const answer = await fetch(address, { headers: { Accept: "application/json", "Steward-Background": "1" } });
-      if (answer.status === 401) return location.reload();
-      if (answer.ok) {
-        const news = await answer.json();
-        const isFirst = after === null;
-        after = news.after;
-        isOver = news.is_over;
-        if (take(news.curves) || isFirst) draw();
-      }
-    } catch {
-      // The connection is gone for now; the next round asks again from the same place.
-    }
-    if (!isOver) setTimeout(ask, POLL_MS);
-    return undefined;
-  }
-
   table.closest("details").addEventListener("toggle", fillTable);
   steward.drawOnChange(card, smoothing, draw, (isLogNow) => { isLog = isLogNow; });
-  ask();
+  steward.follow(card.dataset.source, POLL_MS, (news, isFirst) => {
+    if (take(news) || isFirst) draw();
+  });
 })();
