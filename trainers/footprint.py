@@ -23,8 +23,8 @@ MEBIBYTE = 1 << 20
 #: What Python, torch, transformers and a tokenizer hold before a model is there, and what compiled products and the
 #: allocator's gaps come to in a run of some length (measured); on an accelerator that is main memory, and no matter.
 PROCESS_BYTES = {"cpu": 900 * MEBIBYTE, "cuda": 0}
-#: Logits of supervised positions exist in chunks, in two precisions and with their gradient.
-#: Source: trainers.head_loss, CHUNK_BYTES.
+#: Logits of supervised positions exist in chunks, in two precisions and with their gradient; where a model does more
+#: than a product, in more copies of smaller chunks. Source: trainers.head_loss, CHUNK_BYTES.
 HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)
 #: Of each trained number while the result is packed: as it ships, in its file and in the archive.
 ARCHIVE_BYTES = 12
@@ -166,8 +166,16 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
         trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
         activations=activations + in_backward,
         attention=shares,
-        head=HEAD_BYTES if spec.method not in LABELLED else 0,
+        head=_head_bytes(spec, shape, plan),
     )
+
+
+def _head_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
+    """Logits of a chunk; where the head is trained also its gradient, and what a chunk adds to it."""
+    if spec.method in LABELLED:
+        return 0
+    by_weight = shape.vocabulary * shape.width * (4 + plan.dtype_bytes) if spec.way == "full" else 0
+    return HEAD_BYTES + by_weight
 
 
 #: Bytes a quantised weight takes, its scales included. Source: Dettmers et al. 2023, arXiv:2305.14314, section 3

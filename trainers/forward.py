@@ -1,11 +1,13 @@
 """From a few records to the loss of each of their supervised tokens, by the fastest way the model allows.
 
-Three ways, each tried on a few random tokens against the plain padded one before it is relied on:
+Three ways, each tried on a few random tokens against the model's own output on padded sequences before it is relied on:
 ``layers`` (packed, ``trainers.llama_layer``), ``pack`` (packed, the model's own layers with an attention function that
-keeps sequences apart, on an accelerator torch's flash kernel), ``bucket`` (padded, everything as transformers does it).
+keeps sequences apart, on an accelerator torch's flash kernel), ``bucket`` (padded, layers as transformers have them).
+All stop at the last states, of which the supervised ones go through the head in chunks (``trainers.head_loss``).
 
-Guarantees: a way whose losses differ from the plain one by more than ``TOLERANCE``, or whose gradient points elsewhere,
-is not taken, and the reason says so. Does not: time the ways; packed ones were measured faster wherever they apply.
+Guarantees: a way whose losses differ from those of the model's own output by more than ``TOLERANCE``, or whose gradient
+points elsewhere, is not taken, and the reason says so; a model of which none can be taken is refused. Does not: time
+the ways; packed ones were measured faster wherever they apply.
 
 Example:
     >>> forward = choose_forward(adapter, "auto")
@@ -14,7 +16,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,12 +26,14 @@ from torch import Tensor
 
 from trainers.adapter import Adapter
 from trainers.encoding import Split
+from trainers.errors import TrainerError
+from trainers.head_loss import Head, logit_losses
 from trainers.llama_stack import LlamaStack, Unsuitable
 from trainers.recomputation import recompute_layers
 
-#: Mean difference of token losses, in nats, between two ways in bf16; in fp32 a two-hundredth of
-#: it. Random tokens far from anything learnt: bf16 alone makes some 0.05 there, a neighbour that shines through makes
-#: whole nats.
+#: Mean difference of token losses, in nats, between a way and the model's own output in bf16; in fp32 a two-hundredth
+#: of it. Random tokens far from anything learnt: bf16 alone makes some 0.05 there, a neighbour that shines through
+#: makes whole nats.
 TOLERANCE = 0.2
 #: One less the cosine between two ways' gradients; bf16 alone makes some 0.002 on the bundled model.
 MOST_TURNED = 0.05
@@ -131,19 +135,15 @@ class Forward(Protocol):
         """From now on each layer keeps its input only, see ``trainers.recomputation``."""
 
 
-def _logit_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-
-
 class PackedForward:
     """The model's own layers on packed sequences."""
 
     name = kind = "pack"
 
-    def __init__(self, adapter: Adapter, reason: str, attention: str = "blocks") -> None:
+    def __init__(self, adapter: Adapter, head: Head, reason: str, attention: str = "blocks") -> None:
         from trainers.packed_attention import register
 
-        self._adapter = adapter
+        self._adapter, self._head = adapter, head
         self._attention = register(attention)
         self.reason = reason
 
@@ -156,23 +156,19 @@ class PackedForward:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
-        out = self._through(self._adapter.base, batch, logits_to_keep=batch.rows)
-        return _logit_losses(out.logits[0], batch.targets)
+        return self._head.losses(self.hidden(batch), batch.targets)
 
     def hidden(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
-        states: Tensor = self._through(self._adapter.base.base_model, batch).last_hidden_state[0]
-        return states[batch.rows]
-
-    def _through(self, model: Any, batch: MicroBatch, **more: Any) -> Any:
         with self._apart(), self._adapter.computing():
-            return model(
+            out = self._adapter.base.get_decoder()(
                 input_ids=batch.tokens[None],
                 position_ids=batch.positions[None],
                 use_cache=False,
                 packed_lengths=batch.lengths,
-                **more,
             )
+        states: Tensor = out.last_hidden_state[0]
+        return states[batch.rows]
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -187,12 +183,12 @@ class PackedForward:
 
 
 class BucketForward:
-    """The model as it is, on sequences padded at their right."""
+    """The model's body as it is, on sequences padded at their right."""
 
     name = kind = "bucket"
 
-    def __init__(self, adapter: Adapter, reason: str) -> None:
-        self._adapter = adapter
+    def __init__(self, adapter: Adapter, head: Head, reason: str) -> None:
+        self._adapter, self._head = adapter, head
         self.reason = reason
 
     def refresh(self) -> None:
@@ -204,84 +200,93 @@ class BucketForward:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
-        return _logit_losses(self._through(self._adapter.base, batch, "logits")[batch.rows], batch.targets)
+        return self._head.losses(self.hidden(batch), batch.targets)
 
     def hidden(self, batch: MicroBatch) -> Tensor:
         """See ``Forward``."""
-        return self._through(self._adapter.base.base_model, batch, "last_hidden_state")[batch.rows]
+        return _padded(self._adapter, self._adapter.base.get_decoder(), batch, "last_hidden_state")[batch.rows]
 
-    def _through(self, model: Any, batch: MicroBatch, wanted: str) -> Tensor:
-        """(T, …) one output of a model, padding taken out again."""
-        width = max(batch.lengths)
-        mask = torch.arange(width)[None] < torch.tensor(batch.lengths)[:, None]
-        mask = mask.to(batch.tokens.device)
-        padded = torch.zeros(mask.shape, dtype=torch.int64, device=batch.tokens.device)
-        padded[mask] = batch.tokens
-        with self._adapter.computing():
-            out = model(input_ids=padded, attention_mask=mask.long(), use_cache=False)
-        found: Tensor = getattr(out, wanted)[mask]
-        return found
+
+def own_losses(adapter: Adapter, batch: MicroBatch) -> Tensor:
+    """(S,) by what the model itself says on padded sequences, logits of all positions at once; for a few tokens."""
+    return logit_losses(_padded(adapter, adapter.base, batch, "logits")[batch.rows], batch.targets)
+
+
+def _padded(adapter: Adapter, model: Any, batch: MicroBatch, wanted: str) -> Tensor:
+    """(T, …) one output of a model on padded sequences, padding taken out again."""
+    width = max(batch.lengths)
+    mask = torch.arange(width)[None] < torch.tensor(batch.lengths)[:, None]
+    mask = mask.to(batch.tokens.device)
+    padded = torch.zeros(mask.shape, dtype=torch.int64, device=batch.tokens.device)
+    padded[mask] = batch.tokens
+    with adapter.computing():
+        out = model(input_ids=padded, attention_mask=mask.long(), use_cache=False)
+    found: Tensor = getattr(out, wanted)[mask]
+    return found
 
 
 def choose_forward(adapter: Adapter, packing: str) -> Forward:
-    """The fastest way that gives the plain way's losses.
+    """The fastest way that gives the losses and gradients of the model's own output.
 
     Args:
         adapter: with its model in place.
         packing: ``auto``, ``pack`` (refuses to pad) or ``bucket``.
 
     Raises:
-        TrainerError: ``spec.packing``, when packing is demanded and the model does not allow it.
+        TrainerError: ``spec.packing``, when packing is demanded and the model does not allow it; ``model.forward``,
+            when the padded way is not the model's own output either; ``model.head``.
     """
-    from trainers.errors import TrainerError
-
-    plain = BucketForward(adapter, "the spec says so")
-    if packing == "bucket":
+    with _undisturbed(adapter):
+        head = Head.of(adapter)
+        trial = _Trial(adapter)
+        reasons: list[str] = []
+        for make in () if packing == "bucket" else (_flash, _layers, _packed):
+            try:
+                candidate: Forward = make(adapter, head)
+                differs = trial.of(candidate)
+            except Unsuitable as why:
+                reasons.append(str(why))
+                continue
+            except (TypeError, ValueError, RuntimeError, NotImplementedError) as fault:
+                reasons.append(f"{make.__name__[1:]} not possible ({type(fault).__name__})")
+                continue
+            if differs.is_little:
+                candidate.reason = f"{candidate.reason}; differs by {differs.nats:.1e} nats from the padded way"
+                return candidate
+            reasons.append(f"{make.__name__[1:]} differ by {differs}")
+        if packing == "pack":
+            said = "; ".join(reasons)
+            raise TrainerError("spec.packing", f"this model cannot be packed: {said}", "set packing to auto")
+        plain = BucketForward(adapter, head, "; ".join(reasons) or "the spec says so")
+        differs = trial.of(plain)
+        if not differs.is_little:
+            raise TrainerError(
+                "model.forward",
+                f"losses made here differ from the model's own by {differs}",
+                "set precision to fp32, or choose another base model",
+            )
         return plain
-    reasons = []
-    for make in (_flash, _layers, _packed):
-        try:
-            candidate: Forward = make(adapter)
-            with _nudged(adapter), _undisturbed(adapter):
-                candidate.refresh()
-                difference, turned = _differences(candidate, plain, adapter)
-            candidate.refresh()
-        except Unsuitable as why:
-            reasons.append(str(why))
-            continue
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as fault:
-            reasons.append(f"{make.__name__[1:]} not possible ({type(fault).__name__})")
-            continue
-        if difference <= _tolerance(adapter) and turned <= MOST_TURNED:
-            candidate.reason = f"{candidate.reason}; differs by {difference:.1e} nats from the padded way"
-            return candidate
-        reasons.append(
-            f"{make.__name__[1:]} differ by {difference:.1e} nats from the padded way, gradients by {turned:.1e}"
-        )
-    if packing == "pack":
-        raise TrainerError("spec.packing", f"this model cannot be packed: {'; '.join(reasons)}", "set packing to auto")
-    plain.reason = "; ".join(reasons)
-    return plain
 
 
-def _layers(adapter: Adapter) -> Forward:
+def _layers(adapter: Adapter, head: Head) -> Forward:
     if not adapter.is_low_rank:
         raise Unsuitable("own layers know low-rank adapters only")
     if adapter.has_dropout:
         raise Unsuitable("own layers know no dropout")
-    return LlamaStack(adapter)
+    return LlamaStack(adapter, head)
 
 
-def _flash(adapter: Adapter) -> Forward:
+def _flash(adapter: Adapter, head: Head) -> Forward:
     """On an accelerator one kernel for all sequences is far ahead of blocks one after the other."""
     dtype = adapter.autocast or adapter.dtype
     if adapter.weights.device.type != "cuda" or dtype == torch.float32:
         raise Unsuitable("the flash kernel wants CUDA and sixteen bits")
-    return PackedForward(adapter, "packed through the model's own layers, attention by torch's flash kernel", "flash")
+    reason = "packed through the model's own layers, attention by torch's flash kernel"
+    return PackedForward(adapter, head, reason, "flash")
 
 
-def _packed(adapter: Adapter) -> Forward:
-    return PackedForward(adapter, "packed through the model's own layers")
+def _packed(adapter: Adapter, head: Head) -> Forward:
+    return PackedForward(adapter, head, "packed through the model's own layers")
 
 
 def _tolerance(adapter: Adapter) -> float:
@@ -307,8 +312,51 @@ def _nudged(adapter: Adapter) -> AbstractContextManager[None]:
     return adapter.holding(adapter.weights + 0.01 * noise)
 
 
-def _differences(candidate: Forward, plain: Forward, adapter: Adapter) -> tuple[float, float]:
-    """Mean difference of losses, and one less the cosine between the gradients."""
+@dataclass(frozen=True)
+class _Difference:
+    """Between two ways: of token losses on the mean, and one less the cosine between the gradients."""
+
+    nats: float
+    turned: float
+    most_nats: float
+
+    @property
+    def is_little(self) -> bool:
+        return self.nats <= self.most_nats and self.turned <= MOST_TURNED
+
+    def __str__(self) -> str:
+        return f"{self.nats:.1e} nats, gradients by {self.turned:.1e}"
+
+
+class _Trial:
+    """Ways held against the model's own output, on a few random tokens and with a small adapter in place."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
+        self._batch = _random_batch(adapter)
+        with _nudged(adapter):
+            self._wanted = self._look(lambda: own_losses(adapter, self._batch))
+
+    def of(self, way: Forward) -> _Difference:
+        """How far a way is from it."""
+        with _nudged(self._adapter):
+            way.refresh()
+            losses, grads = self._look(lambda: way.losses(self._batch))
+        way.refresh()
+        nats = float((losses - self._wanted[0]).abs().mean())
+        turned = 1 - float(torch.cosine_similarity(grads, self._wanted[1], dim=0))
+        return _Difference(nats, turned, _tolerance(self._adapter))
+
+    def _look(self, losses_of: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        self._adapter.clear_grads()
+        losses = losses_of()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        grads = self._adapter.grads.clone()
+        self._adapter.clear_grads()
+        return losses.detach(), grads
+
+
+def _random_batch(adapter: Adapter) -> MicroBatch:
     source = torch.Generator().manual_seed(0)
     vocabulary, device = adapter.base.get_input_embeddings().weight.shape[0], adapter.weights.device
     prefix = torch.tensor(adapter.prefix, dtype=torch.int64)
@@ -320,12 +368,4 @@ def _differences(candidate: Forward, plain: Forward, adapter: Adapter) -> tuple[
     rows = torch.tensor([sum(lengths[:owner]) + len(prefix) + place for owner, place in asked], device=device)
     owners = torch.tensor([owner for owner, _ in asked], device=device)
     tokens = torch.cat(sequences).to(device)
-    batch = MicroBatch(tokens, lengths, rows, tokens[rows + 1], owners)
-    found = []
-    for way in (candidate, plain):
-        losses = way.losses(batch)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        found.append((losses.detach(), adapter.grads.clone()))
-        adapter.clear_grads()
-    (one, by_one), (other, by_other) = found
-    return float((one - other).abs().mean()), 1 - float(torch.cosine_similarity(by_one, by_other, dim=0))
+    return MicroBatch(tokens, lengths, rows, tokens[rows + 1], owners)

@@ -7,7 +7,7 @@ Does not: judge the family's finer settings (scaled embeddings, rotary variants)
 does that by numbers.
 
 Example:
-    >>> stack = LlamaStack(adapter)
+    >>> stack = LlamaStack(adapter, Head.of(adapter))
     >>> stack.losses(batch).sum().backward()  # gradients are now in adapter.grads
 """
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from trainers.adapter import ADAPTER, Adapter
-from trainers.head_loss import token_losses
+from trainers.head_loss import Head
 from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, rms_norm
 from trainers.quantised import form_of, weight_of
 
@@ -38,39 +38,37 @@ class Unsuitable(Exception):
 
 
 class LlamaStack:
-    """Embedding, layers, final norm and head on packed sequences; a ``Forward``."""
+    """Embedding, layers and final norm on packed sequences, and a head; a ``Forward``."""
 
     name = "pack"
     kind = "layers"
     reason = "packed through layers written for this family"
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, head: Head) -> None:
         base = adapter.base
         decoder = getattr(base, "model", None)
-        head = base.get_output_embeddings()
         if decoder is None or not all(
             hasattr(decoder, part) for part in ("embed_tokens", "layers", "norm", "rotary_emb")
         ):
             raise Unsuitable("own layers know the Llama family only")
-        if head is None or head.bias is not None:
-            raise Unsuitable("own layers know no head with a bias")
         windows = set(getattr(base.config, "layer_types", None) or ["full_attention"])
         if windows != {"full_attention"} or (
             getattr(base.config, "sliding_window", None) and getattr(base.config, "use_sliding_window", True)
         ):
             raise Unsuitable("own layers know no sliding window")
+        if not hasattr(base.config, "rms_norm_eps"):
+            raise Unsuitable("own layers know norms by the root mean square only")
         for layer in decoder.layers:
-            _check_layer(layer, head.weight.dtype)
-        self._adapter = adapter
+            _check_layer(layer, adapter.dtype)
+        self._adapter, self._head = adapter, head
         self._is_recomputed = False
         self._decoder = decoder
-        self._head: Tensor = head.weight
         self._eps = float(base.config.rms_norm_eps)
         self._frozen = [_freeze(layer, base.config, self._eps, held) for layer, held in _held(adapter, decoder)]
         self._lora = [_pairs(layer, adapter) for layer in decoder.layers]
         for lora in self._lora:
             for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
-                pair.allocate(self._head.dtype)
+                pair.allocate(adapter.dtype)
         self.refresh()
 
     def refresh(self) -> None:
@@ -86,7 +84,7 @@ class LlamaStack:
 
     def losses(self, batch: MicroBatch) -> Tensor:
         """See ``trainers.forward.Forward``; gradients reach ``adapter.grads`` and nothing else."""
-        return token_losses(self.hidden(batch), self._head, batch.targets)
+        return self._head.losses(self.hidden(batch), batch.targets)
 
     def hidden(self, batch: MicroBatch) -> Tensor:
         """See ``trainers.forward.Forward``."""
@@ -118,6 +116,8 @@ class _FinalNorm(torch.autograd.Function):
 
 def _check_layer(layer: Any, dtype: torch.dtype) -> None:
     """A layer may hold the seven linear layers with adapters and its two norms, nothing else."""
+    if not hasattr(layer, "input_layernorm") or not hasattr(layer, "post_attention_layernorm"):
+        raise Unsuitable("own layers know one norm before the attention and one behind it")
     expected = {f"self_attn.{name}" for name in _ATTENTION} | {f"mlp.{name}" for name in _MLP}
     for path in expected:
         try:

@@ -15,6 +15,7 @@ from trainers.device import choose_device
 from trainers.encoding import Split
 from trainers.footprint import ModelShape, Plan
 from trainers.forward import BucketForward, PackedForward, micro_batch
+from trainers.head_loss import Head
 from trainers.llama_stack import LlamaStack
 from trainers.model_folder import check_folder
 from trainers.spec import read_spec
@@ -126,7 +127,8 @@ def test_keeping_inputs_only_changes_neither_losses_nor_gradients(tiny_model, wa
         adapter = lay(load_base(check_folder(tiny_model), choose_device("fp32")), spec)
         with torch.no_grad():
             adapter.weights.add_(torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(3)) * 0.1)
-        forward = way(adapter) if way is LlamaStack else way(adapter, "for the test")
+        parts = (adapter, Head.of(adapter))
+        forward = way(*parts) if way is LlamaStack else way(*parts, "for the test")
         forward.refresh()
         if is_recomputed:
             forward.recompute()

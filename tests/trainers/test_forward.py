@@ -10,7 +10,7 @@ from trainers.adapter import lay_lora
 from trainers.base_model import load_base
 from trainers.block_attention import QUERY_BLOCK, attend, attend_backward
 from trainers.device import Device
-from trainers.head_loss import token_losses
+from trainers.head_loss import Head
 from trainers.llama_stack import LlamaStack, Unsuitable
 from trainers.model_folder import check_folder
 from trainers.spec import LoraSpec
@@ -61,7 +61,7 @@ def test_the_way_taken_equals_the_padded_one(kind, changes, expected, kit, tmp_p
     taken = ways.choose_forward(adapter, "auto")
     assert type(taken).__name__ == expected, taken.reason
     losses, grads = losses_and_grads(taken, adapter)
-    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, ""), adapter)
+    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, Head.of(adapter), ""), adapter)
     torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
     assert grads.abs().max() > 0
@@ -72,7 +72,7 @@ def test_own_layers_leave_the_models_own_answers_as_they_were(tiny_model):
     tokens = torch.arange(2, 40)[None]
     with torch.no_grad():
         before = adapter.base(tokens).logits
-        LlamaStack(adapter)
+        LlamaStack(adapter, Head.of(adapter))
         torch.testing.assert_close(adapter.base(tokens).logits, before)
 
 
@@ -98,7 +98,7 @@ def test_summing_inside_the_product_equals_peft_and_keeps_small_parts(tiny_model
 def test_dropout_and_partial_targets_take_the_general_way(tiny_model):
     adapter = laid(tiny_model, LoraSpec(rank=4, alpha=8, targets=("q_proj", "v_proj")))
     with pytest.raises(Unsuitable):
-        LlamaStack(adapter)
+        LlamaStack(adapter, Head.of(adapter))
     assert isinstance(ways.choose_forward(adapter, "auto"), ways.PackedForward)
     dropping = laid(tiny_model, LoraSpec(rank=4, alpha=8, dropout=0.1))
     dropping.model.train()
@@ -155,9 +155,9 @@ def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, change
 
     monkeypatch.setattr(varlen, "varlen_attn", _varlen_by_masks)  # the kernel itself wants an accelerator
     adapter = laid(kit.make_model(tmp_path, kind, **changes))
-    flash = ways.PackedForward(adapter, "", "flash")
+    flash = ways.PackedForward(adapter, Head.of(adapter), "", "flash")
     losses, grads = losses_and_grads(flash, adapter)
-    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, ""), adapter)
+    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, Head.of(adapter), ""), adapter)
     torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
 
@@ -182,17 +182,3 @@ def test_block_attention_equals_masked_attention(lengths):
     torch.testing.assert_close(out, expected)
     for one, other in zip(found, (q.grad, k.grad, v.grad), strict=True):
         torch.testing.assert_close(one, other)
-
-
-def test_head_loss_in_chunks_equals_cross_entropy(monkeypatch):
-    from trainers import head_loss
-
-    monkeypatch.setattr(head_loss, "CHUNK_BYTES", 4 * 50 * 3)
-    torch.manual_seed(0)
-    hidden, weight, targets = torch.randn(10, 8, requires_grad=True), torch.randn(50, 8), torch.randint(0, 50, (10,))
-    share = torch.rand(10)
-    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
-    (wanted,) = torch.autograd.grad((expected * share).sum(), hidden)
-    found = token_losses(hidden, weight, targets)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad((found * share).sum(), hidden)[0], wanted)
