@@ -53,7 +53,8 @@ class FitChecked(Event):
     """What a run needs beside what there is, before its first step; ``RunFinished`` says what it took.
 
     ``memory_bytes`` is the expected peak and the sum of the five parts after ``free_bytes``; ``seconds`` are those of
-    all steps and evaluations. ``recompute`` when layers keep their inputs only. ``advice`` is empty where it fits.
+    all steps and evaluations, ``passes`` their tokens as if all went forth once. ``recompute`` when layers keep their
+    inputs only. ``advice`` is empty where it fits.
     """
 
     name: ClassVar[str] = "fit.checked"
@@ -69,6 +70,7 @@ class FitChecked(Event):
     recompute: bool
     steps: int
     tokens: int
+    passes: int
     seconds: float
     advice: str
 

@@ -23,6 +23,7 @@ from trainers.device import Device
 from trainers.events import FitChecked
 from trainers.footprint import work
 from trainers.forward import micro_batch
+from trainers.kto import Kto
 from trainers.optimiser import AdamW
 from trainers.plan import Machine, Verdict, free_main_bytes
 from trainers.spec import Spec
@@ -61,7 +62,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
     lengths, held_out = parts.train.lengths, parts.held_out.lengths
     whole = work(spec, lengths, held_out)
     forth_and_back, forth = _seconds_a_token(parts)
-    seconds = whole.tokens * forth_and_back + whole.held_out_tokens * forth
+    seconds = whole.tokens * forth_and_back + whole.forth_tokens * forth
     seconds += whole.steps * _update_seconds(parts.adapter.count // spec.parallel.holders, parts.device.name, spec)
     needed = verdict.needed
     return FitChecked(
@@ -78,6 +79,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
         recompute=verdict.plan.is_recomputed,
         steps=whole.steps,
         tokens=whole.tokens,
+        passes=whole.passes,
         seconds=seconds,
         advice=verdict.advice,
     )
@@ -100,6 +102,9 @@ def _seconds_a_token(parts: Parts) -> tuple[float, float]:
     for work_on in (lambda: method.learn(forward, batch, 0.0), lambda: method.measure(forward, batch)):
         for _ in range(2):
             begun = time.perf_counter()
+            if isinstance(method, Kto):
+                # A step and an evaluation begin with it, on the other half of the batch.
+                method.drift(forward, batch)
             work_on()
             if parts.device.name == "cuda":
                 torch.cuda.synchronize()

@@ -33,6 +33,8 @@ MOST_RECORDS = 100_000
 #: Evaluations of a run whose spec leaves it open.
 EVALUATIONS = 10
 LEAST_TRAINED_PER_HELD_OUT = 3
+#: Passes forth that a pass forth and back is worth, as the interval above has it.
+FORTH_AND_BACK = 3
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,22 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Work:
-    """What goes through the model in a whole run; ``held_out_tokens`` those of all evaluations together."""
+    """What goes through the model in a whole run.
+
+    Attributes:
+        steps: of the schedule.
+        tokens: of all steps.
+        forth_tokens: of all passes that nothing is learnt from: evaluations, the last look at each held-out record, and
+            what the untouched model reads.
+        evaluations: so many.
+        passes: all of it in tokens that go forth once.
+    """
 
     steps: int
     tokens: int
-    held_out_tokens: int
+    forth_tokens: int
     evaluations: int
+    passes: int
 
 
 def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan) -> Footprint:
@@ -256,9 +268,14 @@ def _layer_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
 
 
 def largest_micro_batch(spec: Spec, lengths: Sequence[int], plan: Plan) -> tuple[int, int]:
-    """Tokens and attended pairs of the micro-batch that needs most, over a first epoch cut as it will be."""
+    """Tokens and attended pairs of the micro-batch that needs most, over a first epoch cut as it will be.
+
+    Of judged records only the answer's half is run through to be learnt from.
+    """
     most = (0, 0)
     for sizes in _pieces(spec, lengths, plan):
+        if spec.method in JUDGED:
+            sizes = [-(-size // 2) for size in sizes]
         tokens = max(sizes) * len(sizes) if plan.forward == "bucket" else sum(sizes)
         pairs = sum(_pairs(spec, size) for size in sizes)
         # A pair of positions costs about a thousandth of what a token does.
@@ -274,12 +291,19 @@ def work(spec: Spec, lengths: Sequence[int], held_out: Sequence[int]) -> Work:
     evaluations = 1 + math.ceil(steps / evaluation_interval(spec, steps, tokens, held_out_tokens))
     # The untouched model reads everything once where a method measures against it.
     needs_reference = spec.method in ("dpo", *JUDGED)
-    return Work(
-        steps=steps,
-        tokens=int(tokens * spec.epochs * steps / max(1, whole)),
-        held_out_tokens=held_out_tokens * (evaluations + needs_reference) + tokens * needs_reference,
-        evaluations=evaluations,
-    )
+    learnt = int(tokens * spec.epochs * steps / max(1, whole))
+    # At the end each held-out record is measured by itself, by the shipped state.
+    forth = held_out_tokens * (evaluations + 1 + needs_reference) + tokens * needs_reference
+    passes = round(learnt * _passes_a_token(spec)) + forth
+    return Work(steps=steps, tokens=learnt, forth_tokens=forth, evaluations=evaluations, passes=passes)
+
+
+def _passes_a_token(spec: Spec) -> float:
+    """What learning from a token costs, in passes forth. The way back is two: gradients of inputs, and of weights.
+
+    Of a judged record the answer's half is learnt from, and the other half, which tells the drift, is only read.
+    """
+    return (FORTH_AND_BACK + 1) / 2 if spec.method in JUDGED else FORTH_AND_BACK
 
 
 def evaluation_interval(spec: Spec, steps: int, tokens: int, held_out_tokens: int) -> int:
@@ -306,4 +330,4 @@ def _pieces(spec: Spec, lengths: Sequence[int], plan: Plan) -> Iterator[list[int
 
 def _pairs(spec: Spec, size: int) -> int:
     """Squared length of a record; the two answers of a pair do not see each other."""
-    return size * size // 2 if spec.method in (*PAIRED, *JUDGED) else size * size
+    return size * size // 2 if spec.method in PAIRED else size * size

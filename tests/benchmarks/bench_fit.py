@@ -8,6 +8,7 @@ Run it: ``python -m tests.benchmarks.bench_fit``. Other work on the machine show
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,13 +27,37 @@ SETTINGS = {
     "lora, padded": {"packing": "bucket"},
     "dora": {"way": "dora"},
     "full": {"way": "full"},
+    "dpo": {"method": "dpo"},
+    "orpo": {"method": "orpo"},
+    "kto": {"method": "kto"},
+    "kto, two epochs": {"method": "kto", "epochs": 2},
+    "token classification": {"method": "token-classification", "classification": {"labels": ["PERSON"]}},
 }
+
+
+def _paired(record: dict, _: int) -> dict:
+    """The answer backwards is the worse one."""
+    return record | {"rejected": " ".join(reversed(record["messages"][-1]["content"].split()))}
+
+
+def _judged(record: dict, index: int) -> dict:
+    return record | {"label": index % 2 == 0}
+
+
+def _tagged(record: dict, _: int) -> dict:
+    text = record["messages"][0]["content"]
+    spans = [{"start": each.start(), "end": each.end(), "label": "PERSON"} for each in re.finditer("patient", text)]
+    return {"id": record["id"], "text": text, "spans": spans}
+
+
+SHAPES = {"dpo": _paired, "orpo": _paired, "kto": _judged, "token-classification": _tagged}
 
 
 def measure(model: str, changes: dict, records: int) -> dict:
     """One run: foretold and taken, bytes and seconds."""
     data_key, output_key = new_key(), new_key()
     context = ObjectContext(workspace="bench", dataset="bench", object="adapter", kind="adapter", version="1")
+    shape = SHAPES.get(changes.get("method", ""), lambda record, _: record)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         spec = {
@@ -40,8 +65,8 @@ def measure(model: str, changes: dict, records: int) -> dict:
             "run": "bench",
             "model": {"path": model},
             "data": {
-                "train": _seal(folder, "train", pairs(records, seed=0), data_key),
-                "validation": _seal(folder, "validation", pairs(6, seed=1), data_key),
+                "train": _seal(folder, "train", pairs(records, seed=0), data_key, shape),
+                "validation": _seal(folder, "validation", pairs(6, seed=1), data_key, shape),
             },
             "output": {"context": context.to_json()},
             "lora": {"rank": 16, "alpha": 32},

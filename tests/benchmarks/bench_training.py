@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,14 @@ def peer(model: str, train: list[dict], held_out: list[dict], scratch: str) -> d
     return {"seconds": seconds, "tokens": tokens, "held_out_loss": loss / count}
 
 
-def _seal(folder: Path, name: str, some: list[dict], key: bytes) -> dict:
+def _seal(
+    folder: Path, name: str, some: list[dict], key: bytes, shape: Callable[[dict, int], dict] = lambda record, _: record
+) -> dict:
     context = ObjectContext(workspace="bench", dataset="bench", object=name, kind="shard", version="1")
     path = folder / f"{name}.sealed"
     with path.open("wb") as sink, seal_writer(sink, key, context) as writer:
         for index, pair in enumerate(some):
-            record = {"id": f"{name}{index}", "messages": pair["prompt"] + pair["completion"]}
+            record = shape({"id": f"{name}{index}", "messages": pair["prompt"] + pair["completion"]}, index)
             writer.write(json.dumps(record).encode() + b"\n")
     return {"path": str(path), "context": context.to_json(), "commitment": writer.commitment.hex()}
 

@@ -110,6 +110,34 @@ def test_work_counts_what_the_schedule_will_really_read():
     assert done.tokens == 3 * sum(LENGTHS)
     assert done.evaluations == 1 + -(-done.steps // 5)
     assert footprint.work(spec_of(batch_tokens=1000, max_steps=1), LENGTHS, [100]).tokens < 1100
+    assert done.forth_tokens == 1000 * (done.evaluations + 1)
+    assert done.passes == 3 * done.tokens + done.forth_tokens
+    pairs, judged = (
+        footprint.work(spec_of(method=method, batch_tokens=1000, epochs=3, evaluate_every=5), LENGTHS, [100] * 10)
+        for method in ("dpo", "kto")
+    )
+    assert pairs.forth_tokens == judged.forth_tokens == done.forth_tokens + 1000 + sum(LENGTHS)
+    assert (pairs.passes, judged.passes) == tuple(times * done.tokens + pairs.forth_tokens for times in (3, 2))
+
+
+def test_the_trial_of_judgements_takes_their_drift_into_account(bench, kit, monkeypatch):
+    """Counted in passes of the model, since time is not for a test to measure."""
+    from trainers import kto
+
+    drifts, drift = [], kto.Kto.drift
+
+    def counted(*arguments):
+        drifts.append(1)
+        return drift(*arguments)
+
+    lines = [{**each, "label": place % 2 == 0} for place, each in enumerate(kit.records(12, seed=4))]
+    for shard in ("train", "validation"):
+        bench.seal(shard, lines)
+    del bench.shards["test"]
+    bench.spec(method="kto")
+    monkeypatch.setattr(kto.Kto, "drift", counted)
+    assert bench.command("fit")[0] == 0
+    assert len(drifts) == 4  # of both trials, each twice
 
 
 def test_free_memory_is_within_the_machine_and_within_its_control_group(monkeypatch):

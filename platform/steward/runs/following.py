@@ -185,6 +185,8 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
                 "is_recomputed": event.recompute,
                 "seconds": event.seconds if math.isfinite(event.seconds) else None,
                 "advice": event.advice,
+                "tokens": event.tokens,
+                "passes": event.passes,
             }
         case events.DataLoaded():
             fine_tune.facts[f"data_{event.split}"] = {

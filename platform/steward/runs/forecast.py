@@ -24,13 +24,16 @@ from steward.datasets.models import DatasetVersion, Record, Split
 from steward.runs.models import FineTune, RunState
 from trainers.footprint import ModelShape, work
 from trainers.plan import Machine, choose_plan, likely_forward
-from trainers.spec import Spec
+from trainers.spec import JUDGED, PAIRED, Spec
 
 # Letters a token stands for, measured with the bundled model's tokenizer on the packs' English texts, and what a chat
 # template and the sealing of a record add.
 CHARS_PER_TOKEN = 4.1
 TEMPLATE_TOKENS = 24
 SEALED_BYTES = 60
+#: A record's prompt stands before two answers: before a pair's own (the prompt is likely half of it), and of a judged
+#: one before another record's answer too.
+READ_TIMES = {**dict.fromkeys(PAIRED, 1.5), **dict.fromkeys(JUDGED, 2.0)}
 SAMPLE_RECORDS = 2_000
 MICRO_TOKENS = {"cpu": 1024, "cuda": 8192}
 
@@ -68,10 +71,11 @@ def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Fore
     verdict = choose_plan(spec, shape, lengths, machine, likely_forward(spec), free)
     whole = work(spec, lengths, _lengths(version, base_model, spec, Split.VALIDATION))
     scale = max(1.0, version.split_counts.get(Split.TRAIN, 0) / len(lengths))
-    tokens, steps = int(whole.tokens * scale), max(1, round(whole.steps * scale))
+    steps = max(1, round(whole.steps * scale))
     if spec.max_steps is not None and steps > spec.max_steps:
-        tokens, steps = tokens * spec.max_steps // steps, spec.max_steps
-    seconds = tokens * last.train_seconds / last.tokens if last is not None else None
+        scale, steps = scale * spec.max_steps / steps, spec.max_steps
+    tokens = int(whole.tokens * scale)
+    seconds = whole.passes * scale * _seconds_a_pass(last) if last is not None else None
     return Foretold(
         fits=verdict.fits,
         memory_bytes=verdict.needed.total,
@@ -131,25 +135,43 @@ def _lengths(version: DatasetVersion, base_model: BaseModel, spec: Spec, split: 
     if stride > 1:
         rows = rows.annotate(place=Mod(F("ordinal"), stride)).filter(place=0)
     sizes = rows.annotate(size=Length("ciphertext")).values_list("size", flat=True)[: 4 * SAMPLE_RECORDS]
-    lengths = [TEMPLATE_TOKENS + max(0, size - SEALED_BYTES) / CHARS_PER_TOKEN for size in sizes]
-    known = _known_mean(version, base_model, split)
+    read = READ_TIMES.get(spec.method, 1.0)
+    lengths = [read * (TEMPLATE_TOKENS + max(0, size - SEALED_BYTES) / CHARS_PER_TOKEN) for size in sizes]
+    known = _known_mean(version, base_model, spec.method, split)
     if known is not None and lengths:
         scale = known * len(lengths) / sum(lengths)
         lengths = [each * scale for each in lengths]
-    return [max(1, min(round(each), spec.max_length)) for each in lengths]
+    most = spec.max_length if read == 1 else 2 * spec.max_length
+    return [max(1, min(round(each), most)) for each in lengths]
 
 
-def _known_mean(version: DatasetVersion, base_model: BaseModel, split: Split) -> float | None:
-    """Tokens of a record as an earlier trainer counted them."""
+def _known_mean(version: DatasetVersion, base_model: BaseModel, method: str, split: Split) -> float | None:
+    """Tokens of a record as an earlier trainer counted them for the same method."""
     part = f"data_{split}"
     runs = FineTune.objects.filter(dataset_version=version, base_model=base_model, facts__has_key=part)
-    facts = runs.order_by("-created_at").values_list("facts", flat=True).first()
+    found = runs.order_by("-created_at").values_list("recipe", "facts")
+    facts = next((facts for recipe, facts in found if recipe.get("method", "sft") == method), None)
     return facts[part]["tokens"] / facts[part]["records"] if facts and facts[part]["records"] else None
+
+
+def _seconds_a_pass(last: FineTune) -> float:
+    """Of a token that goes forth once, as a finished run took it; one that ended early did less than was foretold.
+
+    Methods differ in how often a token goes through the model, hardly in how long that takes.
+    """
+    told = last.facts["fit"]
+    return last.train_seconds / (told["passes"] * last.tokens / told["tokens"])
 
 
 def _last_run(base_model: BaseModel, way: str) -> FineTune | None:
     """The newest finished run of this model that trained the same way; it knows this machine's pace."""
-    done = FineTune.objects.filter(base_model=base_model, state=RunState.SUCCEEDED, tokens__gt=0, train_seconds__gt=0)
+    done = FineTune.objects.filter(
+        base_model=base_model,
+        state=RunState.SUCCEEDED,
+        tokens__gt=0,
+        train_seconds__gt=0,
+        facts__fit__has_key="passes",
+    )
     same = (each for each in done.order_by("-finished_at")[:50] if each.recipe.get("way", "lora") == way)
     return next(same, None)
 

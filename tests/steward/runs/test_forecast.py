@@ -1,5 +1,6 @@
 """What a fine-tune will need is said before it is asked for, from sizes alone, and stands beside what it took."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,11 +42,25 @@ def test_memory_is_foretold_from_sizes_and_time_only_once_a_run_was_made(lenient
     assert told.tokens > 30
     assert told.seconds is None
     assert told.cost is None
-    finished(lenient, version, tiny_base)
+    finished(lenient, version, tiny_base, fit={"tokens": 20_000, "passes": 80_000})  # it ended early
     after = foretell(version, tiny_base, spec())
     assert after is not None
-    assert after.seconds == pytest.approx(after.tokens / 500)
+    assert after.seconds is not None
+    assert after.seconds / after.tokens == pytest.approx(3 / 2000, rel=0.4)  # evaluations are in it
     assert after.basis == "before"
+
+
+def test_the_first_run_by_judgements_is_not_foretold_at_the_pace_of_answers(lenient: House, tiny_base: Any) -> None:
+    version = lenient.approved(visits(30))
+    finished(lenient, version, tiny_base, fit={"tokens": 10_000, "passes": 35_000})
+    answers, judged = (foretell(version, tiny_base, replace(spec(epochs=1), method=each)) for each in ("sft", "kto"))
+    assert answers is not None
+    assert judged is not None
+    assert judged.tokens == pytest.approx(2 * answers.tokens, rel=0.1)  # each prompt before another's answer too
+    assert answers.seconds is not None
+    assert judged.seconds is not None
+    # Three passes for an answer; for a judged one and another's answer four, and two before the first step.
+    assert judged.seconds / answers.seconds == pytest.approx(2, rel=0.15)
 
 
 def test_a_run_over_the_same_version_makes_the_count_of_tokens_exact(lenient: House, tiny_base: Any) -> None:
