@@ -62,6 +62,24 @@ def test_the_curves_grow_while_the_run_goes_on_and_survive_a_reload(house: Any, 
     expect(page.locator("#loss-chart .tip")).to_contain_text("step 1")
 
 
+def test_the_curves_of_two_runs_lie_over_one_another_and_each_grows_with_its_run(
+    house: Any, running: Any, open_as: Any
+) -> None:
+    from steward.runs.actions import request_fine_tune
+
+    version, base = running.dataset_version, running.base_model
+    other = request_fine_tune(actor=house.analyst, version=version, base_model=base, name="second")
+    other.state, other.steps, other.attempt = "running", 100, 1
+    other.save()
+    measure(other, 1, 5)
+    address = f"/w/{house.workspace.slug}/fine-tunes/compare/?run={running.pk}&run={other.pk}"
+    lines = open_as(house.analyst, address).locator("#overlay-chart path.line:not(.faint)")
+    expect(lines).to_have_count(2)
+    before = [line.get_attribute("d") for line in lines.all()]
+    measure(other, 6, 20)
+    expect(lines.nth(1)).not_to_have_attribute("d", before[1])
+
+
 def test_another_workflow_brings_its_settings_and_the_preview_follows(house: Any, running: Any, open_as: Any) -> None:
     page = open_as(house.analyst, f"/w/{house.workspace.slug}/fine-tunes/new/")
     expect(page.locator("#trainer-spec")).to_contain_text('"method": "sft"')
