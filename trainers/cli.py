@@ -272,15 +272,16 @@ def _train(arguments: argparse.Namespace, spec: Spec, keys: Keys, speak: Speaker
 
     is_resume = arguments.command == "resume"
     step = arguments.step if is_resume else None
-    with _group(arguments, spec, keys) as group:
-        try:
+    try:
+        with _group(arguments, spec, keys, stop) as group:
             train(spec, keys, arguments.out, speak, stop, must_resume=is_resume, from_step=step, group=group)
-        except TrainerError:
-            stop.check()  # whoever stops one process often stops them all: then it is no loss but a cancellation
-            raise
+    except TrainerError:
+        if stop.is_due:  # whoever stops one process often stops them all: then it is no loss but a cancellation
+            stop.check()
+        raise
 
 
-def _group(arguments: argparse.Namespace, spec: Spec, keys: Keys) -> AbstractContextManager[Group]:
+def _group(arguments: argparse.Namespace, spec: Spec, keys: Keys, stop: Stop) -> AbstractContextManager[Group]:
     """The processes that learn together: of several machines where the keys name a ring, else of this one."""
     if keys.ring is not None:
         import socket
@@ -288,11 +289,11 @@ def _group(arguments: argparse.Namespace, spec: Spec, keys: Keys) -> AbstractCon
         from trainers.ring import ringed
 
         doors = [socket.socket(fileno=int(handle)) for handle in arguments.doors.split(",") if handle]
-        return ringed(spec, keys, arguments.out, arguments.spec, arguments.rank, doors)
+        return ringed(spec, keys, arguments.out, arguments.spec, arguments.rank, doors, stop)
     from trainers.parallel import Place, joined
 
     place = Place(arguments.rank, spec.parallel.processes, arguments.meeting) if arguments.meeting else None
-    return joined(spec, keys, arguments.out, arguments.spec, place)
+    return joined(spec, keys, arguments.out, arguments.spec, place, stop)
 
 
 def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:

@@ -7,14 +7,14 @@ checkpoints and ships. Weights and gradients are one vector each (`trainers.adap
 makes a step: each divides its loss by the supervised tokens of the whole batch before the gradients are added, so
 the result is that of one process up to the order of additions, and every process makes the same update.
 
-Guarantees: keys are in no argument, environment or file; a process that is killed ends the others, and the run can be
-resumed, with another number of processes too; no process outlives rank 0.
+Guarantees: keys are in no argument, environment or file; a process that is killed, before they met as well, ends the
+others within seconds, and the run can be resumed, with another number of processes too; no process outlives rank 0.
 Does not: encrypt what the processes say to one another. They use the machine's loopback device, or the GPUs' own links;
 between machines, where gradients must not be read on the way, they form a ring (`trainers.ring`). Does not split the
 data either: each process reads and tokenises all of it.
 
 Example:
-    >>> with joined(spec, keys, out, spec_path, place=None) as group:
+    >>> with joined(spec, keys, out, spec_path, place=None, stop=stop) as group:
     ...     mine = group.share(batch, lengths)
     ...     group.add(adapter.grads)
 """
@@ -27,7 +27,8 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -35,21 +36,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainers.errors import EXIT_FAULT, TrainerError
+from trainers.errors import EXIT_DONE, EXIT_FAULT, TrainerError
 from trainers.events import EventError, RunFailed, decode
 from trainers.keys import Keys
-from trainers.process import die_with_parent
+from trainers.process import Stop, die_with_parent
 from trainers.spec import Spec
 
 #: A process that waits longer than this for another gives the run up.
 PATIENCE = timedelta(minutes=15)
 FAREWELL_SECONDS = 5.0
+#: How long those that a killed process left behind have to say that it was not they.
+WORDS_SECONDS = 2.0
 LOST = "parallel.lost"
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which of the processes this is, and where they find one another: a folder of a file, or an address."""
+    """Which of the processes this is, and the file by which they find one another."""
 
     rank: int
     size: int
@@ -98,6 +101,9 @@ class Group:
     def gather(self, part: Tensor) -> Tensor:
         """The slices of all processes one after the other, (size * n,) of (n,) each; padding is left in."""
         return part
+
+    def release(self) -> None:
+        """Says that this process needs the others no more, whatever becomes of them."""
 
 
 #: One process by itself.
@@ -176,6 +182,10 @@ class Ranks(Group):
             raise loss_among(self._fates) from None
         return whole.to(part.device)
 
+    def release(self) -> None:
+        """See ``Group``."""
+        release(self._fates)
+
 
 def own_slice(vector: Tensor, group: Group) -> Tensor:
     """What ``Group.scatter`` would give of a vector that only one process holds."""
@@ -184,11 +194,24 @@ def own_slice(vector: Tensor, group: Group) -> Tensor:
 
 
 class Fate:
-    """One process that rank 0 started: fed with the keys, listened to, and not left behind."""
+    """One process that rank 0 started: fed with the keys, listened to, and not left behind.
 
-    def __init__(self, rank: int, command: list[str], keys: Keys, handles: Sequence[int] = ()) -> None:
+    Args:
+        lost: called, in a thread of its own, when the process ended badly and was still needed.
+        handles: what it inherits.
+
+    Attributes:
+        said: why it ended, if it said so.
+        is_over: whether it ended and all that it said was heard.
+    """
+
+    def __init__(
+        self, rank: int, command: list[str], keys: Keys, lost: Callable[[], None], handles: Sequence[int] = ()
+    ) -> None:
         self.rank = rank
-        self._said: RunFailed | None = None
+        self.said: RunFailed | None = None
+        self.is_over = False
+        self._lost, self._is_needed = lost, True
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -197,8 +220,7 @@ class Fate:
             pass_fds=handles,
             preexec_fn=die_with_parent(os.getpid()),
         )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        threading.Thread(target=self._listen, daemon=True).start()
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended at once, and said why
             self._process.stdin.write(keys.line())
@@ -211,17 +233,19 @@ class Fate:
                 event = decode(line)
                 # Losing another process is what everybody says once one has ended; it is not why.
                 if isinstance(event, RunFailed) and event.code != LOST:
-                    self._said = event
+                    self.said = event
+        ended = self._process.wait()
+        self.is_over = True
+        if ended != EXIT_DONE and self._is_needed:
+            self._lost()
 
-    def last_words(self) -> RunFailed | None:
-        """Why it ended, if it did and said so."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(FAREWELL_SECONDS)
-            self._listener.join(FAREWELL_SECONDS)
-        return self._said
+    def release(self) -> None:
+        """From now on it may end as it likes."""
+        self._is_needed = False
 
     def end(self, *, is_done: bool) -> None:
         """Waits for its end where the work is done; kills it where it is not."""
+        self.release()
         try:
             self._process.wait(FAREWELL_SECONDS if is_done else 0)
         except subprocess.TimeoutExpired:
@@ -229,31 +253,43 @@ class Fate:
             self._process.wait()
 
 
+def release(fates: Sequence[Fate]) -> None:
+    """Lets them all end as they like."""
+    for fate in fates:
+        fate.release()
+
+
 def loss_among(fates: Sequence[Fate]) -> TrainerError:
     """What to say when a process is lost: its own last words, where it is a child of this one and had any."""
-    for fate in fates:
-        if (said := fate.last_words()) is not None:
-            return TrainerError(said.code, f"rank {fate.rank}: {said.message}", said.hint, EXIT_FAULT)
-    return TrainerError(
-        LOST,
-        "one of the processes that train together was killed",
-        "run again, it goes on from its checkpoint; is memory short?",
-        EXIT_FAULT,
-    )
+    deadline = time.monotonic() + WORDS_SECONDS
+    while True:
+        for fate in fates:
+            if (said := fate.said) is not None:
+                return TrainerError(said.code, f"rank {fate.rank}: {said.message}", said.hint, EXIT_FAULT)
+        if all(fate.is_over for fate in fates) or time.monotonic() > deadline:
+            return TrainerError(
+                LOST,
+                "one of the processes that train together was killed",
+                "run again, it goes on from its checkpoint; is memory short?",
+                EXIT_FAULT,
+            )
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
-def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | None) -> Iterator[Group]:
+def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | None, stop: Stop) -> Iterator[Group]:
     """The processes that the spec asks for on one machine, ready to work together.
 
     Args:
         out: the output folder, where processes of one machine find one another.
         spec_path: the spec's file, which the other processes read as well.
         place: of this process; None for the one that is to start the others.
+        stop: told when one of the others is lost, whatever this process does at the time.
 
     Raises:
         TrainerError: ``parallel.devices``, when there are fewer GPUs than processes; ``parallel.nodes``, when the spec
-            asks for several machines; ``parallel.lost``.
+            asks for several machines; ``parallel.lost``, or what a process said before it ended.
+        Cancelled: a signal came before they had met.
     """
     size = spec.parallel.processes
     if spec.parallel.nodes > 1:
@@ -272,12 +308,14 @@ def joined(spec: Spec, keys: Keys, out: Path, spec_path: Path, place: Place | No
     meeting = None
     if place is None:
         meeting = out / f".meeting-{secrets.token_hex(8)}"
-        place = Place(0, size, f"file://{meeting}")
-        fates = [_start(rank, place, keys, out, spec_path) for rank in range(1, size)]
+        place = Place(0, size, str(meeting))
     is_done = False
     try:
+        if meeting is not None:
+            lost = watcher(spec.run, fates, stop)
+            fates += (_start(rank, place, keys, out, spec_path, lost) for rank in range(1, size))
         settle(place.rank, size)
-        _join(place, device_type)
+        _join(place, device_type, stop)
         yield Ranks(place, device_type, fates)
         is_done = True
     finally:
@@ -311,21 +349,30 @@ def settle(number: int, processes: int) -> None:
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
-def _start(rank: int, place: Place, keys: Keys, out: Path, spec_path: Path) -> Fate:
+def watcher(run: str, fates: list[Fate], stop: Stop) -> Callable[[], None]:
+    """What each of the fates is to call when it is lost."""
+    return lambda: stop.lose(run, loss_among(fates))
+
+
+def _start(rank: int, place: Place, keys: Keys, out: Path, spec_path: Path, lost: Callable[[], None]) -> Fate:
     command = [sys.executable, "-m", "trainers", "run", "--spec", str(spec_path), "--out", str(out)]
     command += ["--rank", str(rank), "--meeting", place.meeting]
-    return Fate(rank, command, keys)
+    return Fate(rank, command, keys, lost)
 
 
-def _join(place: Place, device_type: str) -> None:
-    """Meets the others."""
-    if place.meeting.startswith("file:"):
-        # One machine: nobody else has to be able to connect.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+def _join(place: Place, device_type: str, stop: Stop) -> None:
+    """Meets the others. The first process waits for them where it can be stopped, before all connect to one another."""
+    # One machine: nobody else has to be able to connect.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     try:
+        store = torch.distributed.FileStore(place.meeting, place.size)  # type: ignore[attr-defined]
+        store.set(f"here {place.rank}", "")
+        while not place.rank and not store.check([f"here {rank}" for rank in range(place.size)]):
+            stop.check()
+            time.sleep(0.05)
         torch.distributed.init_process_group(
             "nccl" if device_type == "cuda" else "gloo",
-            init_method=place.meeting,
+            store=store,
             rank=place.rank,
             world_size=place.size,
             timeout=PATIENCE,

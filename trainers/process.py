@@ -2,7 +2,7 @@
 
 Guarantees: no network by transformers or the hub library; a core dump cannot spill plaintext; after SIGTERM or SIGINT
 the process is gone within ``GRACE_SECONDS``, cleanly if the work in hand lets it; so it is after SIGUSR1, which pauses
-what can be paused and is ignored by the rest.
+what can be paused and is ignored by the rest, and when something is lost that the work cannot do without.
 Does not: watch its parent; who starts a trainer reads its stdout, and a closed stdout counts as a cancellation.
 
 Example:
@@ -28,7 +28,7 @@ from types import FrameType
 from typing import TextIO
 
 from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED, Cancelled, Paused, TrainerError
-from trainers.events import Event, encode
+from trainers.events import Event, RunFailed, encode
 
 GRACE_SECONDS = 4.0
 # Source: prctl(2), linux/prctl.h
@@ -119,6 +119,7 @@ class Stop:
         self._last_words = last_words
         self._words_of_pause = words_of_pause
         self._is_over = False
+        self._loss: tuple[str, TrainerError] | None = None
         self.is_asked = False
         self.is_pause = False
 
@@ -144,19 +145,34 @@ class Stop:
         self.is_pause = number == signal.SIGUSR1 and (self.is_pause or not self.is_asked)
         if not self.is_asked:
             self.is_asked = True
-            timer = threading.Timer(GRACE_SECONDS, self._leave)
-            timer.daemon = True
-            timer.start()
+            self._leave_soon()
+
+    def lose(self, run: str, fault: TrainerError) -> None:
+        """Ends the work with a fault, from any thread, unless it was asked to stop anyway."""
+        if not self.is_asked and self._loss is None:
+            self._loss = (run, fault)
+            self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        timer = threading.Timer(GRACE_SECONDS, self._leave)
+        timer.daemon = True
+        timer.start()
 
     def _leave(self) -> None:
         if self._is_over:
             return
-        words, code = self._last_words, EXIT_CANCELLED
-        if self.is_pause and self._words_of_pause is not None:
-            words, code = self._words_of_pause, EXIT_PAUSED
-        self._speak(words())
+        words, code = self._last()
+        self._speak(words)
         sys.stdout.flush()
         os._exit(code)
+
+    def _last(self) -> tuple[Event, int]:
+        if self.is_pause and self._words_of_pause is not None:
+            return self._words_of_pause(), EXIT_PAUSED
+        if self._loss is not None and not self.is_asked:
+            run, fault = self._loss
+            return RunFailed(run, fault.code, str(fault), fault.hint), fault.exit_code
+        return self._last_words(), EXIT_CANCELLED
 
     @property
     def is_due(self) -> bool:
@@ -169,11 +185,14 @@ class Stop:
         Raises:
             Cancelled: a signal came or nobody listens.
             Paused: SIGUSR1 came.
+            TrainerError: what was lost.
         """
         if self.is_pause:
             raise Paused
         if self.is_due:
             raise Cancelled
+        if self._loss is not None:
+            raise self._loss[1]
 
 
 @contextmanager

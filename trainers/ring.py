@@ -6,7 +6,8 @@ the finished slices to all. What each one sends is twice the vector, however man
 
 Guarantees: all members end with the same bits; nobody without the ring's secret reads, changes, repeats or leaves out
 anything, or takes a place in the ring; the secret came with the keys and is in no argument, environment or file; a
-member that is lost, or a machine that loses its power, ends all of them with ``parallel.lost``.
+member that is lost, before the ring closed as well, or a machine that loses its power, ends all of them with
+``parallel.lost``.
 Does not: hide how much is said and when. Does not defend the members against one another. The secret is derived from
 the run's data key (`trainers.channel.ring_secret`): whoever recorded the network and gets hold of that key before it is
 destroyed can read the recording.
@@ -14,7 +15,7 @@ destroyed can read the recording.
 Source: reduce-scatter and all-gather on a ring (Patarasuk and Yuan 2009, J. Parallel Distrib. Comput. 69).
 
 Example:
-    >>> with ringed(spec, keys, out, spec_path, number=0, doors=[door]) as group:
+    >>> with ringed(spec, keys, out, spec_path, number=0, doors=[door], stop=stop) as group:
     ...     group.add(adapter.grads)
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
 import socket
 import sys
 import threading
@@ -37,7 +39,18 @@ from torch import Tensor
 from trainers.channel import ChannelError, Session, accept, connect, key_from, public
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.keys import Keys, RingPlace
-from trainers.parallel import PATIENCE, Fate, Group, check_devices, loss_among, settle, slice_length
+from trainers.parallel import (
+    PATIENCE,
+    Fate,
+    Group,
+    check_devices,
+    loss_among,
+    release,
+    settle,
+    slice_length,
+    watcher,
+)
+from trainers.process import Stop
 from trainers.spec import Spec
 
 FRAME_BYTES = 1 << 20
@@ -48,6 +61,8 @@ REACH_SECONDS = 60.0
 #: How long it waits for the other end to prove itself: that one may still be loading its libraries.
 MEETING_SECONDS = 300.0
 STRANGER_SECONDS = 30.0
+#: How often those who wait for the ring to close look whether it still can.
+ASK_SECONDS = 0.5
 FAREWELL_SECONDS = 30.0
 # A machine without power says nothing; its peers notice after 15 + 3 × 5 seconds. Source: tcp(7).
 _WATCHED = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
@@ -58,6 +73,16 @@ class Link:
 
     def __init__(self, line: socket.socket, session: Session) -> None:
         self.line, self.session = line, session
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the other end is gone; to be asked before anything is said on the link."""
+        if not select.select([self.line], [], [], 0)[0]:
+            return False
+        try:
+            return not self.line.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Whoever is at the other end hears that it is over; also if another thread waits for the line."""
@@ -158,6 +183,10 @@ class Ring(Group):
         self._spread(parts)
         return parts.view(-1).to(part.device)
 
+    def release(self) -> None:
+        """See ``Group``."""
+        release(self._fates)
+
     def close(self, *, is_done: bool) -> None:
         """Leaves the ring; one that leaves before the work is done takes all others along."""
         self._outlet.close(is_done=is_done)
@@ -199,17 +228,19 @@ class Ring(Group):
 
 @contextlib.contextmanager
 def ringed(
-    spec: Spec, keys: Keys, out: Path, spec_path: Path, number: int, doors: Sequence[socket.socket]
+    spec: Spec, keys: Keys, out: Path, spec_path: Path, number: int, doors: Sequence[socket.socket], stop: Stop
 ) -> Iterator[Group]:
     """The processes of several machines, ready to work together.
 
     Args:
         number: of this process on its machine; the first one starts the others.
         doors: sockets that listen, one for each process of this machine; of a process that was started, its own.
+        stop: told when another process of this machine is lost, whatever this one does at the time.
 
     Raises:
         TrainerError: ``parallel.nodes``, when spec, ring and doors do not belong together; ``parallel.devices``;
             ``parallel.unreachable``, when the next one cannot be reached by TCP; ``parallel.lost``.
+        Cancelled: a signal came before they had met.
     """
     place, here = keys.ring, spec.parallel.processes
     if place is None or len(place.members) != here * spec.parallel.nodes or len(doors) != (1 if number else here):
@@ -220,9 +251,10 @@ def ringed(
         with doors[0]:
             if number == 0:
                 check_devices(here)
-                fates += (_start(each, door, keys, out, spec_path) for each, door in enumerate(doors[1:], 1))
+                lost = watcher(spec.run, fates, stop)
+                fates += (_start(each, door, keys, out, spec_path, lost) for each, door in enumerate(doors[1:], 1))
             settle(number, here)
-            ring = meet(spec.run, replace(place, rank=place.rank + number), doors[0], fates)
+            ring = meet(spec.run, replace(place, rank=place.rank + number), doors[0], fates, stop.check)
         try:
             yield ring
             is_done = True
@@ -233,48 +265,67 @@ def ringed(
             fate.end(is_done=is_done)
 
 
-def _start(number: int, door: socket.socket, keys: Keys, out: Path, spec_path: Path) -> Fate:
+def _start(number: int, door: socket.socket, keys: Keys, out: Path, spec_path: Path, lost: Callable[[], None]) -> Fate:
     command = [sys.executable, "-m", "trainers", "run", "--spec", str(spec_path), "--out", str(out)]
     command += ["--rank", str(number), "--doors", str(door.fileno())]
     with door:
-        return Fate(number, command, keys, handles=[door.fileno()])
+        return Fate(number, command, keys, lost, handles=[door.fileno()])
 
 
-def meet(run: str, place: RingPlace, door: socket.socket, fates: Sequence[Fate] = ()) -> Ring:
-    """Connects to the next member and lets the one before in.
+def meet(
+    run: str,
+    place: RingPlace,
+    door: socket.socket,
+    fates: Sequence[Fate] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Ring:
+    """Connects to the next member and lets the one before in; strangers are dropped.
 
     Args:
         place: with the rank of this very process.
+        check: called again and again until the ring is closed; ends the wait with what it raises.
 
     Raises:
-        TrainerError: ``parallel.unreachable``, ``parallel.lost``.
+        TrainerError: ``parallel.unreachable``; ``parallel.lost``, when a neighbour is gone or does not come.
     """
     size, name = len(place.members), f"{run}/ring"
     own = [key_from(place.secret, name, rank) for rank in range(size)]
     before, after = (place.rank - 1) % size, (place.rank + 1) % size
-    reached: queue.Queue[Link | TrainerError | None] = queue.Queue(1)
+    found: queue.Queue[Link | TrainerError] = queue.Queue()
 
     def reach() -> None:
         try:
-            reached.put(_reach(name, place.members[after], own[place.rank], public(own[after]), after))
+            found.put(_reach(name, place.members[after], own[place.rank], public(own[after]), after))
         except TrainerError as error:
-            reached.put(error)
+            found.put(error)
         except (ChannelError, OSError):
-            reached.put(None)
+            found.put(loss_among(fates))
 
     threading.Thread(target=reach, daemon=True).start()
-    behind = _let_in(name, door, own[place.rank], public(own[before]), reached)
-    ahead = reached.get()
-    if isinstance(ahead, Link) and behind is not None:
+    door.settimeout(ASK_SECONDS)
+    deadline = time.monotonic() + MEETING_SECONDS
+    behind = ahead = None
+    try:
+        while behind is None or ahead is None:
+            check()
+            behind = behind or _let_in(name, door, own[place.rank], public(own[before]))
+            ahead = ahead or _link_in(found)
+            links = [link for link in (behind, ahead) if link is not None]
+            if time.monotonic() > deadline or any(link.is_shut for link in links):
+                raise loss_among(fates)
         return Ring(place.rank, size, behind, ahead, fates)
-    for link in (ahead, behind):
-        if isinstance(link, Link):
-            link.close()
-    raise ahead if isinstance(ahead, TrainerError) else loss_among(fates)
+    except BaseException:
+        for link in (behind, ahead):
+            if link is not None:
+                link.close()
+        raise
 
 
 def _reach(run: str, address: tuple[str, int], own: X25519PrivateKey, peer: bytes, rank: int) -> Link:
-    """The link to the next member, which may be slow to answer, or drop a line and be asked again."""
+    """The link to the next member, which may be slow to answer, or drop a line and be asked again.
+
+    Its door is open before anybody comes to it, and for as long as it lives: one that is shut is not opened again.
+    """
     begun, was_there = time.monotonic(), False
     while True:
         waited = time.monotonic() - begun
@@ -282,8 +333,8 @@ def _reach(run: str, address: tuple[str, int], own: X25519PrivateKey, peer: byte
             line = socket.create_connection(address, max(1.0, REACH_SECONDS - waited))
             was_there = True
             return _shake_hands(line, MEETING_SECONDS, lambda stream: connect(stream, run, own, peer))
-        except (ChannelError, OSError):
-            if was_there and waited > MEETING_SECONDS:
+        except (ChannelError, OSError) as fault:
+            if was_there and (isinstance(fault, ConnectionRefusedError) or waited > MEETING_SECONDS):
                 raise
             if not was_there and waited > REACH_SECONDS:
                 raise TrainerError(
@@ -295,22 +346,23 @@ def _reach(run: str, address: tuple[str, int], own: X25519PrivateKey, peer: byte
             time.sleep(0.5)
 
 
-def _let_in(
-    run: str, door: socket.socket, own: X25519PrivateKey, peer: bytes, reached: queue.Queue[Link | TrainerError | None]
-) -> Link | None:
-    """The member before; strangers are dropped. None if it does not come, or the next one is out of reach."""
-    deadline = time.monotonic() + MEETING_SECONDS
-    door.settimeout(1.0)
-    while time.monotonic() < deadline:
-        if reached.full() and not isinstance(reached.queue[0], Link):
-            return None
-        try:
-            line, _ = door.accept()
-        except TimeoutError:
-            continue
-        with contextlib.suppress(ChannelError, OSError):
-            return _shake_hands(line, STRANGER_SECONDS, lambda stream: accept(stream, run, own, peer))
+def _let_in(run: str, door: socket.socket, own: X25519PrivateKey, peer: bytes) -> Link | None:
+    """The member before; None if nobody came for a moment, or a stranger did."""
+    with contextlib.suppress(ChannelError, OSError):
+        line, _ = door.accept()
+        return _shake_hands(line, STRANGER_SECONDS, lambda stream: accept(stream, run, own, peer))
     return None
+
+
+def _link_in(found: queue.Queue[Link | TrainerError]) -> Link | None:
+    """What came of the way to the next member; None if it is still being tried."""
+    try:
+        link = found.get(timeout=ASK_SECONDS)
+    except queue.Empty:
+        return None
+    if isinstance(link, TrainerError):
+        raise link
+    return link
 
 
 def _shake_hands(line: socket.socket, seconds: float, greet: Callable[[socket.SocketIO], Session]) -> Link:

@@ -285,6 +285,8 @@ def train(
     if has_checkpoint(out):
         loop.resume()
     loop.go()
+    if not loop.holding.is_shared:
+        group.release()
     if not math.isfinite(loop.state.best_loss):
         raise TrainerError(
             "training.diverged",
@@ -295,6 +297,7 @@ def train(
     with loop.having(loop.best):
         measured = loop.holding.by_first(lambda: measure_records(loop, tokenizer, out, keys.output_key, stop))
     best = loop.holding.whole(loop.best)
+    group.release()
     if measured is None:
         return
     speak(measured)

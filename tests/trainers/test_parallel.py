@@ -14,6 +14,7 @@ from trainers.parallel import ALONE, Place, Ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TWO = {"parallel": {"processes": 2}}
+LOST_HINT = "run again, it goes on from its checkpoint; is memory short?"
 
 
 def run(bench, **changes):
@@ -95,6 +96,89 @@ def test_the_loss_of_one_process_ends_the_run_in_words_and_it_can_go_on_alone(be
     code, said = run(bench, epochs=3)
     assert code == 0, said[-1]
     assert kit.of(events.RunResumed, said)[0].step >= 2
+
+
+def the_other(process):
+    """The process that the first one starts, as soon as it is there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        # Before it becomes the trainer it is a copy of the first process.
+        for each in psutil.Process(process.pid).children():
+            if "--meeting" in each.cmdline():
+                return each
+        time.sleep(0.01)
+    raise AssertionError("the first process started no other")
+
+
+def ended_in(process):
+    """Seconds from now to the process's end, and what it said until then."""
+    begun = time.monotonic()
+    said = heard(process)
+    process.wait(60)
+    return time.monotonic() - begun, said
+
+
+@pytest.mark.parametrize("changes", [{}, {"parallel": {"processes": 3}}], ids=["of two", "of three"])
+def test_a_process_killed_before_all_have_met_ends_the_run_within_seconds_and_it_can_be_run_again(bench, changes):
+    with start(bench, **TWO | changes) as process:
+        the_other(process).kill()
+        seconds, said = ended_in(process)
+    assert seconds < 8
+    assert process.returncode == 1
+    assert [(each.code, each.hint) for each in said] == [("parallel.lost", LOST_HINT)]
+    assert [path.name for path in bench.out.iterdir()] == [".lock"]
+    code, said = run(bench, epochs=1, **TWO)
+    assert code == 0, said[-1]
+
+
+def test_a_process_killed_while_the_first_is_busy_loading_ends_the_run_within_seconds(bench, monkeypatch, tmp_path):
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    # Python runs this in every process; only the first one, which has no rank, takes a minute to load the model.
+    (slow / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if sys.argv[1:2] == ['run'] or '--spec' in sys.orig_argv and '--rank' not in sys.orig_argv:\n"
+        "    import trainers.base_model as place\n"
+        "    place.load_base = lambda *_: time.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{slow}:{os.environ.get('PYTHONPATH', '')}")
+    with start(bench, **TWO) as process:
+        other = the_other(process)
+        heard(process, lambda event: isinstance(event, events.DataLoaded) and event.split == "validation")
+        other.kill()
+        seconds, said = ended_in(process)
+    assert seconds < 8
+    assert process.returncode == 1
+    assert said[-1].code == "parallel.lost"
+
+
+def test_what_a_process_says_before_it_dies_is_what_the_run_ended_with(bench, monkeypatch, tmp_path):
+    faulty = tmp_path / "faulty"
+    faulty.mkdir()
+    (faulty / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if '--rank' in sys.orig_argv:\n"
+        "    import trainers.cli as place\n"
+        "    from trainers.errors import TrainerError\n"
+        "    def refuse(*_):\n"
+        "        raise TrainerError('machine.broken', 'no such part', 'mend it')\n"
+        "    place._group = refuse\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{faulty}:{os.environ.get('PYTHONPATH', '')}")
+    with start(bench, **TWO) as process:
+        seconds, said = ended_in(process)
+    assert seconds < 20
+    assert (said[-1].code, said[-1].message, said[-1].hint) == ("machine.broken", "rank 1: no such part", "mend it")
+
+
+def test_a_run_that_is_stopped_before_all_have_met_is_cancelled(bench):
+    with start(bench, **TWO) as process:
+        the_other(process).suspend()
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        seconds, said = ended_in(process)
+    assert seconds < 8
+    assert isinstance(said[-1], events.RunCancelled)
 
 
 def test_a_cancelled_run_of_two_is_gone_within_five_seconds(bench):

@@ -93,7 +93,7 @@ def run(bench, pair, **changes):
     bench.out.mkdir(exist_ok=True)
     meeting = bench.out / f".meeting-{random.randrange(1 << 30)}"
     for _, orders, _ in pair:
-        orders.put((str(spec), str(bench.out), f"file://{meeting}", bench.key_line))
+        orders.put((str(spec), str(bench.out), str(meeting), bench.key_line))
     found = [told.get(timeout=120) for _, _, told in pair]
     assert found[0][0] == found[1][0], [each[1].splitlines()[-1] for each in found]
     return found[0][0], [events.decode(line) for line in found[0][1].splitlines()], [each[2] for each in found]
