@@ -2,7 +2,8 @@
 
 Three ways, each tried on a few random tokens against the model's own output on padded sequences before it is relied on:
 ``layers`` (packed, ``trainers.llama_layer``), ``pack`` (packed, the model's own layers with an attention function that
-keeps sequences apart, on an accelerator torch's flash kernel), ``bucket`` (padded, layers as transformers have them).
+keeps sequences apart, on an accelerator torch's flash kernel and, where installed, liger's for the rest of a layer),
+``bucket`` (padded, layers as transformers have them).
 All stop at the last states, of which the supervised ones go through the head in chunks (``trainers.head_loss``).
 
 Guarantees: a way whose losses differ from those of the model's own output by more than ``TOLERANCE``, or whose gradient
@@ -26,7 +27,8 @@ from torch import Tensor
 
 from trainers.adapter import Adapter
 from trainers.encoding import Split
-from trainers.errors import TrainerError
+from trainers.errors import Cancelled, TrainerError
+from trainers.fused_kernels import FusedKernels
 from trainers.head_loss import Head, logit_losses
 from trainers.llama_stack import LlamaStack, Unsuitable
 from trainers.recomputation import recompute_layers
@@ -140,11 +142,19 @@ class PackedForward:
 
     name = kind = "pack"
 
-    def __init__(self, adapter: Adapter, head: Head, reason: str, attention: str = "blocks") -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        head: Head,
+        reason: str,
+        attention: str = "blocks",
+        kernels: FusedKernels | None = None,
+    ) -> None:
         from trainers.packed_attention import register
 
         self._adapter, self._head = adapter, head
         self._attention = register(attention)
+        self._kernels = kernels.in_place if kernels is not None else nullcontext
         self.reason = reason
 
     def refresh(self) -> None:
@@ -172,12 +182,13 @@ class PackedForward:
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
-        """The attention that keeps sequences apart; outside of training the model has its own."""
+        """The attention that keeps sequences apart, and fused kernels; outside of a pass the model has its own."""
         base = self._adapter.base
         kept = base.config._attn_implementation
         base.set_attn_implementation(self._attention)
         try:
-            yield
+            with self._kernels():
+                yield
         finally:
             base.set_attn_implementation(kept)
 
@@ -240,18 +251,21 @@ def choose_forward(adapter: Adapter, packing: str) -> Forward:
         head = Head.of(adapter)
         trial = _Trial(adapter)
         reasons: list[str] = []
-        for make in () if packing == "bucket" else (_flash, _layers, _packed):
+        for make in () if packing == "bucket" else _ways(adapter):
             try:
                 candidate: Forward = make(adapter, head)
                 differs = trial.of(candidate)
             except Unsuitable as why:
                 reasons.append(str(why))
                 continue
-            except (TypeError, ValueError, RuntimeError, NotImplementedError) as fault:
+            except (TrainerError, Cancelled, MemoryError):
+                raise
+            except Exception as fault:  # noqa: BLE001 - kernels fail in ways of their own, and there is another way
                 reasons.append(f"{make.__name__[1:]} not possible ({type(fault).__name__})")
                 continue
             if differs.is_little:
-                candidate.reason = f"{candidate.reason}; differs by {differs.nats:.1e} nats from the padded way"
+                said = f"{candidate.reason}; differs by {differs.nats:.1e} nats from the padded way"
+                candidate.reason = "; ".join([said, *reasons])
                 return candidate
             reasons.append(f"{make.__name__[1:]} differ by {differs}")
         if packing == "pack":
@@ -276,17 +290,36 @@ def _layers(adapter: Adapter, head: Head) -> Forward:
     return LlamaStack(adapter, head)
 
 
+def _ways(adapter: Adapter) -> tuple[Callable[[Adapter, Head], Forward], ...]:
+    """What makes the packed ways, the fastest first; two of them want CUDA and sixteen bits."""
+    return (*((_fused, _flash) if _has_flash(adapter) else ()), _layers, _packed)
+
+
+def _has_flash(adapter: Adapter) -> bool:
+    dtype = adapter.autocast or adapter.dtype
+    return adapter.weights.device.type == "cuda" and dtype != torch.float32
+
+
+def _fused(adapter: Adapter, head: Head) -> Forward:
+    """Between the products an accelerator mostly reads and writes activations, which fused kernels do once."""
+    if adapter.spread is not None:
+        # All processes have to make the same passes, and each finds by itself what is installed with it.
+        raise Unsuitable("liger's kernels are not tried where layers are spread")
+    kernels = FusedKernels(adapter.base)
+    kernels.check(adapter.computing)
+    return PackedForward(adapter, head, f"{_BY_FLASH}, {kernels.reason}", "flash", kernels)
+
+
 def _flash(adapter: Adapter, head: Head) -> Forward:
     """On an accelerator one kernel for all sequences is far ahead of blocks one after the other."""
-    dtype = adapter.autocast or adapter.dtype
-    if adapter.weights.device.type != "cuda" or dtype == torch.float32:
-        raise Unsuitable("the flash kernel wants CUDA and sixteen bits")
-    reason = "packed through the model's own layers, attention by torch's flash kernel"
-    return PackedForward(adapter, head, reason, "flash")
+    return PackedForward(adapter, head, _BY_FLASH, "flash")
 
 
 def _packed(adapter: Adapter, head: Head) -> Forward:
     return PackedForward(adapter, head, "packed through the model's own layers")
+
+
+_BY_FLASH = "packed through the model's own layers, attention by torch's flash kernel"
 
 
 def _tolerance(adapter: Adapter) -> float:
