@@ -53,7 +53,7 @@ from trainers.loop import Loop, Parts
 from trainers.merging import fits_fp16, merged, weights_of
 from trainers.methods import choose_method
 from trainers.model_folder import check_folder
-from trainers.parity import Answers, answers, compare, limits_of, refusal, told
+from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compare, limits_of, refusal, told
 from trainers.plan import RESERVE
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
@@ -69,8 +69,6 @@ EXAM_RECORDS = 64
 #: Speed is measured by one long reading and by one answer token after token, each the best of so many.
 SPEED_TRIES, READ_TOKENS, ANSWER_TOKENS = 3, 512, 24
 FORM = "compressed"
-UNPROVEN_SUFFIX = ".unproven"
-_WORDS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 _WAY = re.compile(r"(int8|int4)|(magnitude|wanda)-(?:(\d{1,2})|2:4)(\+heal)?|(blocks|groups)-(\d{1,3})(\+heal)?")
 
@@ -313,7 +311,7 @@ def _measured(room: _Room, way: str, model: Any, expected: Answers | None) -> tu
     row = CompressionMeasured(
         run=room.spec.run,
         way=way,
-        precision=_WORDS[room.device.dtype],
+        precision=room.device.precision,
         bytes=_bytes(model, way, room.stored.itemsize),
         parameters=sum(each.numel() for each in model.parameters()),
         zero_share=0.0 if way in quantising.BITS else pruning.zero_share(model),
@@ -410,7 +408,7 @@ def _prove(room: _Room, row: CompressionMeasured, measured: Answers, written: Wr
         if room.asked:
             score, _, _ = _score(room, found.answers.texts)
             parity = dataclasses.replace(parity, scored=len(room.asked), trained_score=row.score, exported_score=score)
-        said = told(room.spec.run, FORM, _WORDS[room.stored], found.reader, room.task.metric, parity, limits)
+        said = told(room.spec.run, FORM, PRECISIONS[room.stored], found.reader, room.task.metric, parity, limits)
         room.speak(said)
         if not said.offered:
             raise refusal(parity, limits)

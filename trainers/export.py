@@ -44,7 +44,18 @@ from trainers.keys import Keys
 from trainers.memory_file import MemoryFile
 from trainers.merging import fits_fp16, form_merged, merged, weights_of
 from trainers.model_tar import tar_of
-from trainers.parity import Answers, Limits, Parity, answers, compare, limits_of, refusal, told
+from trainers.parity import (
+    PRECISIONS,
+    UNPROVEN_SUFFIX,
+    Answers,
+    Limits,
+    Parity,
+    answers,
+    compare,
+    limits_of,
+    refusal,
+    told,
+)
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
 from trainers.shards import Record, context_of, read_records
@@ -59,10 +70,8 @@ FORMATS = {
         for kind in ("f16", "q8_0", *llama_cpp.FILE_TYPES)
     },
 }
-UNPROVEN_SUFFIX = ".unproven"
 COMPARED_RECORDS = 64
 CHUNK_BYTES = 1 << 20
-_WORDS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 @dataclass(frozen=True)
@@ -202,7 +211,7 @@ def _prove(
     if question.metric:
         scores = [_score(job, answered.texts, records, question) for answered in (expected, found.answers)]
         parity = replace(parity, scored=len(exam.prompts), trained_score=scores[0], exported_score=scores[1])
-    word = _WORDS[precision] if precision is not None else ""
+    word = PRECISIONS[precision] if precision is not None else ""
     speak(told(job.spec.run, job.format, word, found.reader, question.metric, parity, limits))
     return parity
 
@@ -301,7 +310,7 @@ def _folder(job: _Job, precision: torch.dtype) -> Iterator[bytes | memoryview]:
     config = json.loads(texts["config.json"]) | {"dtype": str(precision).removeprefix("torch.")}
     config.pop("torch_dtype", None)
     texts["config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n"
-    texts["README.md"] = (_card(job, "transformers") + f"- weights in {_WORDS[precision]}\n").encode()
+    texts["README.md"] = (_card(job, "transformers") + f"- weights in {PRECISIONS[precision]}\n").encode()
     texts["chat_template.jinja"] = str(job.bench.tokenizer.chat_template).encode()
     weights = weights_of(adapter)
     forms = {name: form_merged(adapter, name, each) for name, each in weights.items()}

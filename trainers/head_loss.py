@@ -58,6 +58,7 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Args: ``grad`` (S,) by the losses. Returns those by states (S, D) and, where wanted, by weights (V, D)."""
         hidden, weight, targets, normalisers = ctx.saved_tensors
         by_hidden, used = torch.empty_like(hidden), weight.to(hidden.dtype)
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
@@ -145,12 +146,12 @@ class Head:
 
     def _again(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Losses of a chunk, of which the states alone are kept for the way back."""
-        if not torch.is_grad_enabled():
-            return logit_losses(self._by_tail(hidden), targets)
 
         def look(hidden: Tensor) -> Tensor:
             return logit_losses(self._by_tail(hidden), targets)
 
+        if not torch.is_grad_enabled():
+            return look(hidden)
         losses: Tensor = checkpoint(look, hidden, use_reentrant=False)
         return losses
 

@@ -66,6 +66,10 @@ def limits_of(form: str, quantised: str) -> Limits:
     return _ROUNDED_INPUTS if quantised == "int8" and limits is _FAITHFUL else limits
 
 
+#: Under this a file lies until it is proven.
+UNPROVEN_SUFFIX = ".unproven"
+#: What a precision is called in events and cards.
+PRECISIONS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 #: Tokens nearer than this, in nats, are as likely: it is the distance between neighbouring bf16 numbers from 16 to 32,
 #: where logits lie, so a model in bf16 decides among them by chance.
 NEAR_TIE = 0.125

@@ -20,10 +20,10 @@ import torch
 import triton
 import triton.language as tl
 from conftest import make_model
-from test_fused_kernels import losses_and_grads
 from triton.language.extra import libdevice
 from triton.runtime import interpreter
 
+from tests.trainers.passes import losses_and_grads
 from trainers import forward as ways
 from trainers.adapter import lay_full, lay_lora
 from trainers.base_model import load_base

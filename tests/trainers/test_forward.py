@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.trainers.passes import check_equal, varlen_by_masks
 from trainers import forward as ways
 from trainers.adapter import lay_lora
 from trainers.base_model import load_base
@@ -28,22 +29,6 @@ def laid(folder, lora=None):
     return adapter
 
 
-def batch():
-    source = torch.Generator().manual_seed(2)
-    lengths = [9, 3, 21]
-    tokens = torch.randint(2, 250, (33,), generator=source)
-    rows = torch.tensor([0, 4, 7, 9, 10, 12, 20, 31])
-    return ways.MicroBatch(tokens, lengths, rows, tokens[rows + 1], torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]))
-
-
-def losses_and_grads(forward, adapter):
-    adapter.grads.zero_()
-    forward.refresh()
-    losses = forward.losses(batch())
-    (losses * torch.linspace(0.1, 1, len(losses))).sum().backward()
-    return losses.detach(), adapter.grads.clone()
-
-
 @pytest.mark.parametrize(
     ("kind", "changes", "expected"),
     [
@@ -60,11 +45,7 @@ def test_the_way_taken_equals_the_padded_one(kind, changes, expected, kit, tmp_p
     adapter = laid(kit.make_model(tmp_path, kind, **changes))
     taken = ways.choose_forward(adapter, "auto")
     assert type(taken).__name__ == expected, taken.reason
-    losses, grads = losses_and_grads(taken, adapter)
-    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, Head.of(adapter), ""), adapter)
-    torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
-    assert grads.abs().max() > 0
+    check_equal(adapter, taken)
 
 
 def test_own_layers_leave_the_models_own_answers_as_they_were(tiny_model):
@@ -136,30 +117,14 @@ def test_a_way_whose_gradient_points_elsewhere_is_not_taken(tiny_model, monkeypa
     assert "gradients by" in taken.reason
 
 
-def _varlen_by_masks(q, k, v, starts, other_starts, longest, other_longest, *, scale, window_size, enable_gqa):
-    """What torch's flash kernel gives for sequences of many lengths, by its plain attention; (T, H, d)."""
-    assert starts.dtype == torch.int32
-    assert (longest, window_size[1]) == (int(starts.diff().max()), 0)
-    total = q.shape[0]
-    owner = torch.bucketize(torch.arange(total), starts[1:], right=True)
-    ago = torch.arange(total)[:, None] - torch.arange(total)
-    mask = (owner[:, None] == owner) & (ago >= 0) & ((ago <= window_size[0]) | (window_size[0] < 0))
-    parts = (each.transpose(0, 1)[None] for each in (q, k, v))
-    out = torch.nn.functional.scaled_dot_product_attention(*parts, mask, scale=scale, enable_gqa=enable_gqa)
-    return out[0].transpose(0, 1)
-
-
 @pytest.mark.parametrize(("kind", "changes"), [("qwen3", {}), ("mistral", {"sliding_window": 4}), ("llama", {})])
 def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, changes, kit, tmp_path, monkeypatch):
     from torch.nn.attention import varlen
 
-    monkeypatch.setattr(varlen, "varlen_attn", _varlen_by_masks)  # the kernel itself wants an accelerator
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_by_masks)  # the kernel itself wants an accelerator
     adapter = laid(kit.make_model(tmp_path, kind, **changes))
     flash = ways.PackedForward(adapter, Head.of(adapter), "", "flash")
-    losses, grads = losses_and_grads(flash, adapter)
-    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, Head.of(adapter), ""), adapter)
-    torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
+    check_equal(adapter, flash)
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 7, 2], [QUERY_BLOCK + 3, 4]])

@@ -14,6 +14,7 @@ from types import MethodType, ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from tests.trainers.passes import check_equal, losses_and_grads, varlen_by_masks
 from trainers import forward as ways
 from trainers.adapter import lay_full, lay_lora
 from trainers.base_model import load_base
@@ -166,16 +167,7 @@ def accelerator(monkeypatch):
     """A CPU that passes for an accelerator, up to the flash kernel, which torch's plain attention stands for."""
     from torch.nn.attention import varlen
 
-    def by_masks(q, k, v, starts, other_starts, longest, other_longest, *, scale, window_size, enable_gqa):
-        total = q.shape[0]
-        owner = torch.bucketize(torch.arange(total), starts[1:], right=True)
-        ago = torch.arange(total)[:, None] - torch.arange(total)
-        mask = (owner[:, None] == owner) & (ago >= 0) & ((ago <= window_size[0]) | (window_size[0] < 0))
-        parts = (each.transpose(0, 1)[None] for each in (q, k, v))
-        out = torch.nn.functional.scaled_dot_product_attention(*parts, mask, scale=scale, enable_gqa=enable_gqa)
-        return out[0].transpose(0, 1)
-
-    monkeypatch.setattr(varlen, "varlen_attn", by_masks)
+    monkeypatch.setattr(varlen, "varlen_attn", varlen_by_masks)
     monkeypatch.setattr(ways, "_has_flash", lambda _: True)
 
 
@@ -187,26 +179,6 @@ def laid(folder, way="lora"):
     source = torch.Generator().manual_seed(1)
     adapter.weights.add_(torch.randn(adapter.weights.shape, generator=source) * 0.05)
     return adapter
-
-
-def losses_and_grads(forward, adapter):
-    source = torch.Generator().manual_seed(2)
-    tokens = torch.randint(2, 250, (33,), generator=source)
-    rows = torch.tensor([0, 4, 7, 9, 10, 12, 20, 31])
-    batch = ways.MicroBatch(tokens, [9, 3, 21], rows, tokens[rows + 1], torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]))
-    adapter.clear_grads()
-    losses = forward.losses(batch)
-    (losses * torch.linspace(0.1, 1, len(losses))).sum().backward()
-    return losses.detach(), adapter.grads.clone()
-
-
-def check_equal(adapter, forward):
-    """A way's losses and gradients are the padded way's."""
-    losses, grads = losses_and_grads(forward, adapter)
-    plain_losses, plain_grads = losses_and_grads(ways.BucketForward(adapter, Head.of(adapter), ""), adapter)
-    torch.testing.assert_close(losses, plain_losses, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(grads, plain_grads, rtol=1e-3, atol=1e-5)
-    assert grads.abs().max() > 0
 
 
 def state(model):

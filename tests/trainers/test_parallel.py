@@ -118,6 +118,19 @@ def ended_in(process):
     return time.monotonic() - begun, said
 
 
+@pytest.fixture
+def at_start(monkeypatch, tmp_path):
+    """Takes a text that Python runs first in every process."""
+
+    def put(text):
+        place = tmp_path / "at-start"
+        place.mkdir()
+        (place / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", f"{place}:{os.environ.get('PYTHONPATH', '')}")
+
+    return put
+
+
 @pytest.mark.parametrize("changes", [{}, {"parallel": {"processes": 3}}], ids=["of two", "of three"])
 def test_a_process_killed_before_all_have_met_ends_the_run_within_seconds_and_it_can_be_run_again(bench, changes):
     with start(bench, **TWO | changes) as process:
@@ -131,17 +144,14 @@ def test_a_process_killed_before_all_have_met_ends_the_run_within_seconds_and_it
     assert code == 0, said[-1]
 
 
-def test_a_process_killed_while_the_first_is_busy_loading_ends_the_run_within_seconds(bench, monkeypatch, tmp_path):
-    slow = tmp_path / "slow"
-    slow.mkdir()
-    # Python runs this in every process; only the first one, which has no rank, takes a minute to load the model.
-    (slow / "sitecustomize.py").write_text(
+def test_a_process_killed_while_the_first_is_busy_loading_ends_the_run_within_seconds(bench, at_start):
+    # Only the first process, which has no rank, takes a minute to load the model.
+    at_start(
         "import sys, time\n"
         "if sys.argv[1:2] == ['run'] or '--spec' in sys.orig_argv and '--rank' not in sys.orig_argv:\n"
         "    import trainers.base_model as place\n"
         "    place.load_base = lambda *_: time.sleep(60)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{slow}:{os.environ.get('PYTHONPATH', '')}")
     with start(bench, **TWO) as process:
         other = the_other(process)
         heard(process, lambda event: isinstance(event, events.DataLoaded) and event.split == "validation")
@@ -152,10 +162,8 @@ def test_a_process_killed_while_the_first_is_busy_loading_ends_the_run_within_se
     assert said[-1].code == "parallel.lost"
 
 
-def test_what_a_process_says_before_it_dies_is_what_the_run_ended_with(bench, monkeypatch, tmp_path):
-    faulty = tmp_path / "faulty"
-    faulty.mkdir()
-    (faulty / "sitecustomize.py").write_text(
+def test_what_a_process_says_before_it_dies_is_what_the_run_ended_with(bench, at_start):
+    at_start(
         "import sys\n"
         "if '--rank' in sys.orig_argv:\n"
         "    import trainers.cli as place\n"
@@ -164,7 +172,6 @@ def test_what_a_process_says_before_it_dies_is_what_the_run_ended_with(bench, mo
         "        raise TrainerError('machine.broken', 'no such part', 'mend it')\n"
         "    place._group = refuse\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{faulty}:{os.environ.get('PYTHONPATH', '')}")
     with start(bench, **TWO) as process:
         seconds, said = ended_in(process)
     assert seconds < 20
