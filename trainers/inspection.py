@@ -168,7 +168,8 @@ def licence_of(path: Path) -> str:
     card = path / "README.md"
     if not card.is_file():
         return ""
-    text = card.read_bytes()[: 1 << 16].decode(errors="replace")
+    with card.open("rb") as source:
+        text = source.read(1 << 16).decode(errors="replace")
     found = re.match(r"---\n(?:.*\n)*?licen[sc]e:\s*[\"']?([A-Za-z0-9.+-]{1,40})[\"']?\s*\n", text)
     return found.group(1) if found else ""
 

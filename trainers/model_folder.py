@@ -2,10 +2,10 @@
 
 Guarantees: only named kinds of plain files are accepted (safetensors, JSON, text, the template); pickles and other
 executable formats, code, ``auto_map``, kernels from a hub, quantisation plug-ins, links that leave the folder,
-safetensors headers that are oversized or lie about their offsets, and index entries that name other places are
-refused; the digest covers every accepted file.
-a chat template that reaches out of its sandbox is refused as text. Does not: judge what the weights do, nor load them;
-a template is rendered in a sandbox later.
+safetensors headers that are oversized or lie about their offsets, and settings or index entries that name other files
+are refused, and so is a chat template that reaches out of its sandbox; the digest covers every accepted file, and no
+other is ever loaded; a file that was refused is not read, and of none more is read than its kind may have.
+Does not: judge what the weights do, nor load them; a template is rendered in a sandbox later.
 
 Example:
     >>> folder = check_folder(Path("/models/base"), digest=None)
@@ -27,6 +27,8 @@ from trainers.chat_template import MAX_TEMPLATE_CHARS, template_problems, templa
 from trainers.errors import TrainerError
 
 MAX_CONFIG_BYTES = 64 << 20
+#: Of any file but weights; the largest vocabularies that were released take 35 MB.
+MAX_PLAIN_BYTES = 256 << 20
 MAX_HEADER_BYTES = 32 << 20
 
 _WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
@@ -39,6 +41,11 @@ _PLAIN = re.compile(
 _EXECUTABLE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack", ".mar"}
 _CODE = {".py", ".pyc", ".so", ".sh", ".ipynb", ".dll", ".js"}
 _WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "custom_generate")
+#: Settings by which transformers opens another file than the one that is judged here. Source: transformers 5.23,
+#: ``modeling_utils``, ``tokenization_utils_base`` and ``tokenization_utils_tokenizers``.
+_WORDS_FOR_FILES = ("transformers_weights", "fast_tokenizer_files", "gguf_file")
+#: Suffixes of what is loaded from a folder, by name or by looking for it.
+_LOADED = {".safetensors", ".json", ".model", ".jinja", ".txt", ".gguf"}
 
 _MAGIC = {b"PK\x03\x04": "a zip archive", b"\x89HDF": "HDF5", b"\x7fELF": "a program", b"\x1f\x8b": "gzip"}
 
@@ -100,7 +107,11 @@ def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
     weights = [each for each in files if _WEIGHTS.fullmatch(each.name)]
     if not weights:
         problems.append("no *.safetensors file")
-    config = _read_json(path / "config.json", problems)
+    config: dict[str, Any] = {}
+    if path / "config.json" in files:
+        config = _read_json(path / "config.json", problems)
+    else:
+        problems.append("config.json: missing or not readable")
     for each in files:
         if (
             each.suffix == ".json"
@@ -110,7 +121,7 @@ def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
             _judge_words(_read_json(each, problems), each.name, problems)
     _judge_words(config, "config.json", problems)
     _judge_templates(files, problems)
-    _judge_index(path, {each.name for each in weights}, problems)
+    _judge_index(files, {each.name for each in weights}, problems)
     parameters = sum(_judge_header(each, problems) for each in weights)
     architecture = _architecture(config, problems)
     if problems:
@@ -126,9 +137,12 @@ def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
     files, problems = [], []
     root = path.resolve()
     for each in sorted(path.iterdir()):
-        if each.name.startswith("."):
-            continue  # Nothing hidden is ever loaded, and so it is not part of the digest either.
         name = repr(each.name[:80])
+        if each.name.startswith("."):
+            # What git and hubs leave behind. Nothing hidden is ever loaded, so it is not part of the digest either.
+            if each.suffix.lower() in _LOADED | _EXECUTABLE:
+                problems.append(f"{name}: hidden, so it would not count in the digest")
+            continue
         if not each.resolve().is_relative_to(root):
             problems.append(f"{name}: a link that leaves the folder")
         elif each.is_dir():
@@ -141,6 +155,8 @@ def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
             problems.append(f"{name}: not a file a model folder needs")
         elif not each.is_file():
             problems.append(f"{name}: not a plain file")
+        elif each.suffix != ".safetensors" and each.stat().st_size > MAX_PLAIN_BYTES:
+            problems.append(f"{name}: larger than {MAX_PLAIN_BYTES} bytes")
         elif said := _looks_like(each):
             problems.append(f"{name}: by its content {said}, whatever its name says")
         else:
@@ -178,7 +194,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except OSError:
         problems.append(f"{path.name}: missing or not readable")
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of numbers with thousands of digits, too
         problems.append(f"{path.name}: not JSON")
     else:
         if isinstance(document, dict):
@@ -188,7 +204,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _judge_words(value: Any, where: str, problems: list[str]) -> None:
-    """Looks at every depth for settings by which a configuration names code."""
+    """Looks at every depth for settings by which a configuration names code, or files that were not judged."""
     if isinstance(value, list):
         for each in value:
             _judge_words(each, where, problems)
@@ -197,6 +213,8 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
     for key, each in value.items():
         if key in _WORDS_TO_REFUSE and each not in (None, False):
             problems.append(f"{where}: {key}")
+        elif key in _WORDS_FOR_FILES and each is not None:
+            problems.append(f"{where}: {key} names another file to load")
         elif "attn_implementation" in str(key) and each not in (None, "eager", "sdpa", "flash_attention_2"):
             problems.append(f"{where}: {str(key)[:40]} names an attention kernel from elsewhere")
         else:
@@ -211,12 +229,15 @@ def _judge_templates(files: list[Path], problems: list[str]) -> None:
             # Whether it is JSON at all was judged before.
             texts = templates_in(_read_json(each, []).get("chat_template"))
         else:
-            texts = [each.read_bytes()[: MAX_TEMPLATE_CHARS * 4 + 1].decode(errors="replace")]
+            with each.open("rb") as source:
+                texts = [source.read(MAX_TEMPLATE_CHARS * 4 + 1).decode(errors="replace")]
         problems.extend(f"{each.name}: the template {said}" for text in texts for said in template_problems(text))
 
 
-def _judge_index(path: Path, weights: set[str], problems: list[str]) -> None:
-    for each in sorted(path.glob("*.safetensors.index.json")):
+def _judge_index(files: list[Path], weights: set[str], problems: list[str]) -> None:
+    for each in files:
+        if not each.name.endswith(".safetensors.index.json"):
+            continue
         shards = _read_json(each, problems).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             problems.append(f"{each.name}: no weight_map")

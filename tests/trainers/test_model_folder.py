@@ -1,6 +1,7 @@
 """A model folder that could run code, or lies about its weights, is refused before anything is loaded."""
 
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -67,9 +68,12 @@ def test_code_is_refused(folder, name):
         ("generation_config.json", {"custom_generate": "someone/repo"}),
         ("config.json", {"architectures": ["A", "B"]}),
         ("config.json", {"architectures": ["os.system"]}),
+        ("config.json", {"transformers_weights": ".other.safetensors"}),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["../elsewhere/tokenizer.1.0.json"]}),
+        ("tokenizer_config.json", {"gguf_file": "/elsewhere/x.gguf"}),
     ],
 )
-def test_settings_that_name_code_are_refused(folder, file, values):
+def test_settings_that_name_code_or_other_files_are_refused(folder, file, values):
     change(folder / file, **values)
     assert file in refusal(folder)
 
@@ -114,6 +118,43 @@ def test_links_out_of_the_folder_and_odd_files_are_refused(folder, tmp_path):
     assert "leaves the folder" in said
     assert "a folder" in said
     assert "not a file a model folder needs" in said
+
+
+def test_hidden_files_that_something_might_load_are_refused(folder):
+    """They are not in the digest, so a setting that names them would bring in what nobody pinned."""
+    for name in (".gitattributes", ".gitignore", ".DS_Store"):
+        (folder / name).write_text("harmless")
+    check_folder(folder)
+    (folder / ".other.safetensors").write_bytes(b"")
+    (folder / ".x.model").write_bytes(b"")
+    said = refusal(folder)
+    assert "'.other.safetensors': hidden" in said
+    assert "'.x.model': hidden" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "chat_template.jinja"])
+def test_a_file_that_was_refused_is_not_read(folder, name):
+    """A device or a pipe behind such a name would never end."""
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+    assert "leaves the folder" in refusal(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert "not a plain file" in refusal(folder)
+
+
+def test_texts_of_absurd_size_are_refused_by_their_length(folder):
+    for name in ("chat_template.jinja", "tokenizer.json", "README.md"):
+        with (folder / name).open("wb") as sink:
+            sink.truncate(1 << 40)
+    said = refusal(folder)
+    for name in ("chat_template.jinja", "tokenizer.json", "README.md"):
+        assert f"'{name}': larger than" in said
+
+
+def test_numbers_of_thousands_of_digits_are_no_fault_of_ours(folder):
+    (folder / "generation_config.json").write_text('{"top_k": ' + "9" * 5000 + "}")
+    assert "generation_config.json: not JSON" in refusal(folder)
 
 
 def test_a_model_that_is_no_causal_one_is_refused_by_the_command(bench, folder):
