@@ -1,7 +1,8 @@
 """The base model and its tokenizer out of a folder that was judged.
 
 Guarantees: weights come from safetensors only, nothing from the network, no code from the folder; the model stands in
-evaluation mode with every weight frozen, quantised where that is asked for.
+evaluation mode with every weight frozen, quantised where that is asked for; a template that asks for today's date gets
+the same one every day, so that a run goes on tomorrow as it would have today.
 Does not: judge whether the model fits the device.
 
 Example:
@@ -10,10 +11,13 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
+from datetime import date
 from typing import Any
 
 import torch
 
+from trainers.chat_template import templates_in
 from trainers.device import Device
 from trainers.encoding import PLAIN_TEMPLATE
 from trainers.errors import TrainerError
@@ -21,9 +25,15 @@ from trainers.model_folder import ModelFolder
 from trainers.quantised import bits_and_bytes, settle
 from trainers.spec import QuantiseSpec
 
+#: What ``strftime_now`` of a template tells. Source: Meta, Llama 3.2's chat template, whose own date this is where
+#: nobody gives it one.
+ALWAYS = date(2024, 7, 26)
 
-def load_tokenizer(folder: ModelFolder) -> Any:
+
+def load_tokenizer(folder: ModelFolder, *, is_clock_running: bool = False) -> Any:
     """The tokenizer; one without a chat template gets ``PLAIN_TEMPLATE``.
+
+    With ``is_clock_running`` its template may ask for the true date, as it should where people are answered.
 
     Raises:
         TrainerError: ``model.tokenizer``.
@@ -46,7 +56,20 @@ def load_tokenizer(folder: ModelFolder) -> Any:
         raise TrainerError(
             "model.tokenizer", f"{folder.path}: no end-of-text token", "name eos_token in tokenizer_config.json"
         )
+    if not is_clock_running:
+        _stop_clock(tokenizer)
     return tokenizer
+
+
+def _stop_clock(tokenizer: Any) -> None:
+    """Gives the compiled templates, which transformers keeps, a date of their own."""
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    for text in templates_in(tokenizer.chat_template):
+        # One that does not compile is told of when it is rendered.
+        with contextlib.suppress(TemplateError):
+            _compile_jinja_template(text).globals["strftime_now"] = ALWAYS.strftime
 
 
 def causal_class(folder: ModelFolder) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import TrainerError
@@ -99,6 +99,12 @@ class Split:
         """Tokens of a record, of both answers where it is a pair."""
         own = len(self.prefix) + self.starts[index + 1] - self.starts[index]
         return own if self.rejected is None else own + len(self.prefix) + self.rejected.length_of(index)
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest sequence that goes through the model, an answer with its prompt."""
+        own = len(self.prefix) + max(after - begin for begin, after in pairwise(self.starts))
+        return own if self.rejected is None else max(own, self.rejected.longest_row)
 
     @property
     def token_count(self) -> int:
@@ -184,12 +190,18 @@ def segments(
 ) -> list[tuple[str, bool]]:
     """The rendered conversation in pieces, each learnt or not.
 
-    An assistant turn is learnt if its weight is 1 and not if it is 0; without a weight the last one is, or all are. A
-    template that rewrites earlier turns later (as some do with reasoning) is only usable for the last turn.
+    An assistant turn is learnt if its weight is 1 and not if it is 0; without a weight the last one is, or all are but
+    one that nobody asked for, at the beginning. A record of one turn alone is a plain text, learnt from its beginning
+    to the end of text, with no template around it. A template that rewrites earlier turns later (as some do with
+    reasoning) is only usable for the last turn.
 
     Raises:
-        TrainerError: ``model.template``, when an answer does not simply follow its prompt in the rendered text.
+        TrainerError: ``model.template``, when an answer does not simply follow its prompt in the rendered text;
+            ``data.invalid``, when the first of several turns is to be learnt.
     """
+    if len(messages) == 1:
+        text = messages[0].content + str(tokenizer.eos_token)
+        return [(beginning(tokenizer), False), (text, messages[0].weight != 0)]
     whole = render(tokenizer, messages, is_prompt=False, tools=tools)
     pieces: list[tuple[str, bool]] = []
     done = 0
@@ -198,6 +210,14 @@ def segments(
         is_learnt = message.weight if message.weight is not None else are_all_learnt or index == last
         if message.role != "assistant" or not is_learnt:
             continue
+        if index == 0 and message.weight is None:
+            continue
+        if index == 0:
+            raise TrainerError(
+                "data.invalid",
+                "a conversation begins with an answer that is to be learnt, and nothing was asked before it",
+                "give it weight 0, or put what it answers before it",
+            )
         begin = render(tokenizer, messages[:index], is_prompt=True, tools=tools)
         end = whole if index == last else render(tokenizer, messages[: index + 1], is_prompt=False, tools=tools)
         if not (whole.startswith(end) and end.startswith(begin)) or len(begin) < done:
@@ -209,6 +229,12 @@ def segments(
         pieces += [(whole[done : len(begin)], False), (whole[len(begin) : len(end)], True)]
         done = len(end)
     return [*pieces, (whole[done:], False)] if done < len(whole) else pieces
+
+
+def beginning(tokenizer: Any) -> str:
+    """What the tokenizer puts before a plain text, such as a mark for its begin; '' where it puts nothing."""
+    before = tokenizer("")["input_ids"]
+    return str(tokenizer.bos_token) if before[:1] == [tokenizer.bos_token_id] else ""
 
 
 def cut_prompt(tokens: list[int], marks: list[int], max_length: int) -> tuple[list[int], list[int]]:
@@ -344,9 +370,19 @@ def encode_labelled(
     return not_empty(split)
 
 
+def prompt_text(tokenizer: Any, record: Record) -> str:
+    """What stands before a record's answer."""
+    if len(record.messages) == 1:
+        return beginning(tokenizer) or str(tokenizer.eos_token)
+    return render(tokenizer, record.messages[:-1], is_prompt=True, tools=record.tools)
+
+
 def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> list[int]:
-    """A prompt as training saw it, shortened the same way where it is too long."""
-    text = render(tokenizer, record.messages[:-1], is_prompt=True, tools=record.tools)
+    """A prompt as training saw it, shortened the same way where it is too long; never empty.
+
+    Before a plain text nothing was asked: there it is what begins or, where nothing does, what ends texts.
+    """
+    text = prompt_text(tokenizer, record)
     tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     if max_length is not None and len(tokens) > max_length:
         tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)

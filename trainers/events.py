@@ -462,7 +462,7 @@ def decode(line: str) -> Event:
     """
     try:
         document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise EventError("the line is not JSON") from None
     if not isinstance(document, dict) or document.get("event") not in EVENTS:
         raise EventError("the line is no known event")

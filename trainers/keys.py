@@ -67,7 +67,7 @@ def read_keys(stream: TextIO) -> Keys:
         raise TrainerError("keys.missing", "no key came over stdin", _HINT)
     try:
         document = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         document = None
     names = {"data_key", "output_key"}
     if not isinstance(document, dict) or set(document) - {"ring"} != names:

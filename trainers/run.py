@@ -70,10 +70,23 @@ def load_split(
     stop: Stop,
     asked: list[Record] | None = None,
 ) -> Split:
-    """Reads and tokenises one shard; the first references, as many as are answered on the way, also go to ``asked``."""
+    """Reads and tokenises one shard; the first references, as many as are answered on the way, also go to ``asked``.
+
+    Raises:
+        TrainerError: as ``read_records`` and ``trainers.encoding.encode``.
+    """
     records = _watched(read_records(shard, keys.data_key, name, spec.method), stop)
     if asked is not None:
         records = _first_kept(records, asked, spec.answers.prompts)
+    try:
+        return _encoded(spec, records, tokenizer)
+    except TrainerError as fault:
+        if not fault.code.startswith("data.") or str(fault).startswith(name):
+            raise
+        raise TrainerError(fault.code, f"{name}: {fault}", fault.hint) from None
+
+
+def _encoded(spec: Spec, records: Iterable[Record], tokenizer: Any) -> Split:
     if spec.classification is not None:
         labels = spec.classification.labels
         if spec.method in TAGGED:
@@ -120,6 +133,33 @@ def _laid(spec: Spec, model: Any, device: Device, *, is_spread: bool = False) ->
         adapter.autocast = device.dtype
     adapter.model.train(adapter.has_dropout)
     return adapter
+
+
+def check_context(folder: ModelFolder, splits: Iterable[Split], before: int) -> None:
+    """Refuses records that are longer than the model can tell positions apart.
+
+    Beyond what it was made for a model either breaks or learns what it forgets again. Of positions that are stretched
+    (YaRN and the like) the configuration does not say how far, so there everything is tried.
+
+    Args:
+        folder: whose configuration names the number of positions.
+        splits: the records.
+        before: tokens of a soft prompt.
+
+    Raises:
+        TrainerError: ``data.long``.
+    """
+    config = folder.config
+    stretched = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
+    kinds = {each.get("rope_type", each.get("type", "default")) for each in stretched if isinstance(each, dict)}
+    most = config.get("max_position_embeddings", config.get("n_positions"))
+    longest = before + max(split.longest_row for split in splits)
+    if isinstance(most, int) and longest > most and kinds <= {"default", "llama3", None}:
+        raise TrainerError(
+            "data.long",
+            f"the longest record has {longest} tokens, the model tells {most} positions apart",
+            f"set max_length to at most {most - before}; too_long says what becomes of longer records",
+        )
 
 
 def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
@@ -169,6 +209,7 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
         kept = asked if name == "validation" else None
         splits[name] = load_split(spec, shard, name, tokenizer, keys, stop, kept)
         _announce(spec, name, splits[name], speak)
+    check_context(folder, splits.values(), spec.prompt.tokens if spec.way == "prompt" else 0)
     device = choose_device(spec.precision)
     shape, lengths = known_shape(folder), splits["train"].lengths
     free = free_bytes(device.name, spec.parallel.processes)

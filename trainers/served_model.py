@@ -61,7 +61,7 @@ def serve(settings: Settings, stdin: TextIO, speak: Speaker, stop: Stop) -> None
     forbid_dumps()
     access = read_access(stdin.readline(4096))
     folder = check_folder(settings.model, settings.digest)
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder, is_clock_running=True)
     model = load_served(folder, settings.precision, settings.quantise)
     ends = stop_tokens(model, tokenizer)
     layers = try_rows(model)

@@ -138,8 +138,11 @@ def _lines(shard: ObjectSpec, key: bytes, name: str) -> Iterator[tuple[int, byte
 def _record(line: bytes, problems: list[str], where: str, method: str) -> Record | None:
     try:
         document = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # of numbers with thousands of digits, too
         problems.append(f"{where}: not JSON")
+        return None
+    if b"\\u" in line and not _is_text(document):
+        problems.append(f"{where}: half of a surrogate pair, which is no character")
         return None
     if method in TAGGED:
         return _tagged(document, problems, where)
@@ -173,7 +176,19 @@ def _record(line: bytes, problems: list[str], where: str, method: str) -> Record
     if kept[-1].role != "assistant":
         problems.append(f"{where}: the last message must be the assistant's")
         return None
+    if "tool_calls" in kept[-1].extra and (are_pairs or is_good is not None):
+        problems.append(f"{where}: answers that are compared or judged are texts, not tool_calls")
+        return None
     return Record(document["id"], kept, rejected, tuple(tools), is_good=is_good)
+
+
+def _is_text(document: Any) -> bool:
+    """Whether all that is said in it can be written as UTF-8, which escapes in JSON do not promise."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _message(turn: Any, problems: list[str], where: str) -> Message | None:
@@ -184,6 +199,8 @@ def _message(turn: Any, problems: list[str], where: str) -> Message | None:
     role, content, weight = turn["role"], turn["content"], turn.get("weight")
     extra = {name: turn[name] for name in ("tool_calls", "name", "tool_call_id") if name in turn}
     calls = extra.get("tool_calls", [])
+    if content is None and calls:  # so does a turn look that only calls
+        content = ""
     if not all(isinstance(extra.get(name, ""), str) for name in ("name", "tool_call_id")):
         problems.append(f"{where}: name and tool_call_id must be text")
     elif not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
@@ -194,9 +211,33 @@ def _message(turn: Any, problems: list[str], where: str) -> Message | None:
         problems.append(f"{where}.content: must be text")
     elif weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
         problems.append(f"{where}.weight: must be 0 or 1")
+    elif (called := _called(calls)) is None:
+        problems.append(f"{where}.tool_calls: arguments must be an object, or the text of one")
     else:
-        return Message(role, content, None if weight is None else int(weight), extra)
+        return Message(role, content, None if weight is None else int(weight), extra | called)
     return None
+
+
+def _called(calls: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Calls as templates take them: with arguments as objects. Written out as text, most would be quoted once more.
+
+    Source: transformers documentation, "Tool use": arguments of a call are an object; OpenAI API reference: a text.
+    """
+    made = []
+    for call in calls:
+        function = call.get("function")
+        inner = function if isinstance(function, dict) else call
+        arguments = inner.get("arguments", {})
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments)
+            except (ValueError, RecursionError):
+                return None
+        if not isinstance(arguments, dict):
+            return None
+        inner = inner | {"arguments": arguments} if "arguments" in inner else inner
+        made.append(call | {"function": inner} if isinstance(function, dict) else inner)
+    return {"tool_calls": made} if made else {}
 
 
 def _tagged(document: Any, problems: list[str], where: str) -> Record | None:

@@ -319,12 +319,16 @@ def load_spec(path: Path) -> Spec:
         raise SpecError([f"{path}: larger than {MAX_SPEC_BYTES} bytes"])
     try:
         document = json.loads(raw, object_pairs_hook=_without_doubles)
+    except SpecError:
+        raise
     except json.JSONDecodeError as fault:
         raise SpecError([f"{path}: not JSON: {fault.msg} (line {fault.lineno}, column {fault.colno})"]) from None
     except UnicodeDecodeError:
         raise SpecError([f"{path}: not UTF-8"]) from None
     except RecursionError:
         raise SpecError([f"{path}: nested too deeply"]) from None
+    except ValueError:
+        raise SpecError([f"{path}: a number of thousands of digits"]) from None
     return read_spec(document)
 
 

@@ -1,5 +1,7 @@
 """Tokens of training are those of generation, weights say what is learnt, and whatever is cut is counted."""
 
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from trainers import batches
 from trainers.base_model import load_tokenizer
-from trainers.encoding import cut_prompt, encode, prompt_tokens
+from trainers.encoding import cut_prompt, encode, prompt_tokens, render
 from trainers.errors import TrainerError
 from trainers.forward import micro_batch
 from trainers.model_folder import check_folder
@@ -194,6 +196,85 @@ def test_tools_their_calls_and_answers_reach_the_template_in_training_and_at_the
     assert prompt == tokenizer.apply_chat_template(
         plain[:-1], tools=[TOOLS], tokenize=False, add_generation_prompt=True
     )
+
+
+def test_calls_as_openai_writes_them_are_not_quoted_twice(bench, tokenizer, monkeypatch):
+    """There the arguments are a text and the content is null; templates take an object and put it into JSON."""
+    monkeypatch.setattr(tokenizer, "chat_template", TOOL_TEMPLATE)
+    call = CALL | {"id": "c1", "function": {"name": "dose", "arguments": '{"drug": "aspirin"}'}}
+    turns = [{"role": "user", "content": "how much?"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    bench.seal("train", [{"id": "a", "messages": turns, "tools": [TOOLS]}])
+    (record,) = read_records(load_spec(bench.spec()).data.train, bench.data_key, "train")
+    assert learnt(encode([record], tokenizer, 600, "refuse"), tokenizer) == '[dose{"drug": "aspirin"}]<|end|>\n'
+
+
+def test_a_record_of_one_turn_is_a_plain_text(tokenizer):
+    split = encode([talk(("assistant", "Once upon a time."))], tokenizer, 200, "refuse")
+    assert tokenizer.decode(split.tokens_of(0)) == "Once upon a time.<|end|>"
+    assert split.supervised == len("Once upon a time.")  # all but the first letter; the end is one token
+    assert prompt_tokens(tokenizer, talk(("assistant", "Once")), 200) == [tokenizer.eos_token_id]
+    with pytest.raises(TrainerError, match="no record"):
+        encode([talk(("assistant", "Once", 0))], tokenizer, 200, "refuse")
+
+
+def test_an_answer_that_nobody_asked_for_is_not_learnt_unless_that_was_said(tokenizer):
+    turns = [("assistant", "hello"), ("user", "a"), ("assistant", "b")]
+    split = encode([talk(*turns)], tokenizer, 200, "refuse", are_all_learnt=True)
+    assert learnt(split, tokenizer) == "b<|end|>\n"
+    with pytest.raises(TrainerError) as caught:
+        encode([talk(("assistant", "hello", 1), *turns[1:])], tokenizer, 200, "refuse")
+    assert caught.value.code == "data.invalid"
+
+
+def test_a_template_that_asks_for_the_date_gets_the_same_one_every_day(tiny_model, tmp_path):
+    dated = tmp_path / "dated"
+    shutil.copytree(tiny_model, dated)
+    (dated / "chat_template.jinja").write_text("{{ strftime_now('%d %b %Y') }}{{ messages[0]['content'] }}")
+    asked = [Message("user", "?")]
+    folder = check_folder(dated)
+    assert render(load_tokenizer(folder), asked, is_prompt=True) == "26 Jul 2024?"
+    other = dated / "chat_template.jinja"
+    other.write_text(other.read_text() + " ")  # transformers keeps each text that it compiled
+    served = load_tokenizer(check_folder(dated), is_clock_running=True)
+    assert render(served, asked, is_prompt=True) == f"{datetime.now(UTC).astimezone():%d %b %Y}? "
+
+
+def test_what_is_no_record_is_told_by_line_and_split(bench):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}]
+    called = {"role": "assistant", "content": "", "tool_calls": [CALL | {"function": {"arguments": "none"}}]}
+    half = [{"role": "user", "content": "half \ud800"}, turns[1]]
+    lines = [{"id": "a", "messages": half}, {"id": "a", "messages": [turns[0], called]}]
+    bench.seal("train", [b'{"id": "a", "messages": [], "x": ' + b"9" * 5000 + b"}\n", *lines])
+    bench.spec()
+    code, said = bench.command("validate")
+    assert (code, said[-1].code) == (2, "data.invalid")
+    for line, word in [(1, "not JSON"), (2, "surrogate"), (3, "arguments must be an object")]:
+        assert f"train line {line}: " in said[-1].message
+        assert word in said[-1].message
+    bench.seal("train", [{"id": "a", "messages": turns}])
+    bench.seal("validation", [{"id": "v", "messages": [{"role": "user", "content": "q" * 200}, turns[1]]}])
+    bench.spec(max_length=64)
+    assert bench.command("validate")[1][-1].message.startswith("validation: no record can be learnt from")
+
+
+def test_a_chosen_answer_that_calls_a_tool_is_not_compared_as_an_empty_one(bench):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [CALL]}]
+    bench.seal("train", [{"id": "a", "messages": turns, "rejected": "no"}])
+    bench.spec(method="dpo")
+    code, said = bench.command("validate")
+    assert (code, said[-1].code) == (2, "data.invalid")
+    assert "not tool_calls" in said[-1].message
+
+
+def test_records_longer_than_the_model_tells_positions_apart_are_refused(bench):
+    turns = [{"role": "user", "content": "q" * 600}, {"role": "assistant", "content": "x"}]
+    bench.seal("train", [{"id": "a", "messages": turns}])
+    bench.spec(max_length=4096)
+    code, said = bench.command("run")
+    assert (code, said[-1].code) == (2, "data.long")
+    assert "512 positions" in said[-1].message
+    bench.spec(max_length=512, too_long="truncate")
+    assert bench.command("run")[0] == 0
 
 
 def test_tools_of_another_shape_are_named_by_line(bench):
