@@ -76,12 +76,11 @@ class Link:
 
     @property
     def is_shut(self) -> bool:
-        """Whether the other end is gone; to be asked before anything is said on the link."""
-        if not select.select([self.line], [], [], 0)[0]:
-            return False
+        """Whether the other end is gone, as long as nothing that it said waits to be heard."""
         try:
-            return not self.line.recv(1, socket.MSG_PEEK)
-        except OSError:
+            is_told = bool(select.select([self.line], [], [], 0)[0])
+            return is_told and not self.line.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):  # it broke, or was closed on this side
             return True
 
     def close(self) -> None:
@@ -141,8 +140,9 @@ class Ring(Group):
 
     def __init__(self, rank: int, size: int, before: Link, after: Link, fates: Sequence[Fate] = ()) -> None:
         self.rank, self.size = rank, size
-        self._before, self._outlet = before, Outlet(after)
+        self._before, self._after, self._outlet = before, after, Outlet(after)
         self._fates = fates
+        self._is_silent = True
 
     def add(self, *tensors: Tensor) -> None:
         """All members wait here for one another.
@@ -183,12 +183,24 @@ class Ring(Group):
         self._spread(parts)
         return parts.view(-1).to(part.device)
 
+    def watch(self, lost: Callable[[], None]) -> None:
+        """Has `lost` called when a neighbour goes before anything was summed; later each sum notices by itself."""
+
+        def look() -> None:
+            while self._is_silent and not (self._before.is_shut or self._after.is_shut):
+                time.sleep(ASK_SECONDS)
+            if self._is_silent:
+                lost()
+
+        threading.Thread(target=look, daemon=True).start()
+
     def release(self) -> None:
         """See ``Group``."""
         release(self._fates)
 
     def close(self, *, is_done: bool) -> None:
         """Leaves the ring; one that leaves before the work is done takes all others along."""
+        self._is_silent = False
         self._outlet.close(is_done=is_done)
         self._before.close()
 
@@ -209,6 +221,7 @@ class Ring(Group):
 
     def _go_round(self, parts: Tensor, begin: int, take: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Each hands on what it took in the round before, in the first round its slice `begin`."""
+        self._is_silent = False
         most = FRAME_BYTES // parts.element_size()
         try:
             for turn in range(begin, begin - self.size + 1, -1):
@@ -246,16 +259,17 @@ def ringed(
     if place is None or len(place.members) != here * spec.parallel.nodes or len(doors) != (1 if number else here):
         raise TrainerError("parallel.nodes", "the spec asks for other machines than there are", "report this")
     fates: list[Fate] = []
+    lost = watcher(spec.run, fates, stop)
     is_done = False
     try:
         with doors[0]:
             if number == 0:
                 check_devices(here)
-                lost = watcher(spec.run, fates, stop)
                 fates += (_start(each, door, keys, out, spec_path, lost) for each, door in enumerate(doors[1:], 1))
             settle(number, here)
             ring = meet(spec.run, replace(place, rank=place.rank + number), doors[0], fates, stop.check)
         try:
+            ring.watch(lost)
             yield ring
             is_done = True
         finally:

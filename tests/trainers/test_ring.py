@@ -1,6 +1,7 @@
 """A ring of members sums as one would, bit for bit the same for all, and lets nobody read, write or enter."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -228,6 +229,39 @@ def test_a_closed_port_is_named(monkeypatch):
     assert error.value.code == "parallel.unreachable"
 
 
+def test_a_member_that_is_gone_before_the_ring_closed_ends_the_others_within_seconds():
+    opened = doors(3)
+    places = tuple(address(door) for door in opened)
+    with opened[0], opened[2], ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(meet, "r1", RingPlace(SECRET, rank, places), opened[rank]) for rank in (0, 2)]
+        time.sleep(1.5)  # the first has connected to the second, which does not answer yet
+        assert not any(each.done() for each in made)
+        opened[1].close()
+        begun = time.monotonic()
+        assert [each.exception(30).code for each in made] == ["parallel.lost"] * 2
+        assert time.monotonic() - begun < 5
+
+
+def test_a_member_that_is_gone_while_the_others_load_is_noticed_and_one_that_leaves_later_is_not():
+    with rings(3) as (members, _, pool):
+        lost = [threading.Event() for _ in members]
+        for member, event in zip(members, lost, strict=True):
+            member.watch(event.set)
+        time.sleep(1)
+        assert not any(event.is_set() for event in lost)
+        members[1].close(is_done=False)
+        assert lost[0].wait(5)
+        assert lost[2].wait(5)
+        assert not lost[1].is_set()
+    with rings(2) as (members, _, pool):
+        lost = [threading.Event() for _ in members]
+        for member, event in zip(members, lost, strict=True):
+            member.watch(event.set)
+        all_do(pool, members, lambda member: member.total(1.0))
+        members[1].close(is_done=True)
+        assert not lost[0].wait(1.5)
+
+
 # --- whole trainers
 
 
@@ -301,3 +335,19 @@ def test_the_loss_of_one_machine_ends_the_trainer_on_the_other_in_words(bench, t
         second.stdout.close()
     assert time.monotonic() - begun < 5
     assert said[-1].code == "parallel.lost"
+
+
+@pytest.mark.slow
+def test_a_trainer_killed_before_the_ring_closed_ends_the_one_on_the_other_machine(bench, tmp_path):
+    bench.spec(parallel={"nodes": 2})
+    with contextlib.ExitStack() as stack:
+        first, second = both_started(bench, stack, [tmp_path / "first", tmp_path / "second"])
+        second.send_signal(signal.SIGSTOP)
+        while not any(each.raddr for each in psutil.Process(first.pid).net_connections()):
+            time.sleep(0.1)
+        second.kill()
+        begun = time.monotonic()
+        said = heard(first)
+        second.stdout.close()
+    assert time.monotonic() - begun < 8
+    assert [event.code for event in said] == ["parallel.lost"]

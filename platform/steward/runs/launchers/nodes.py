@@ -72,9 +72,13 @@ class Nodes:
 
     @property
     def is_over(self) -> bool:
-        """Whether the first trainer has ended, or is out of reach while another one has failed."""
-        if 0 in self._links:
-            return self._links[0].exit_code is not None
+        """Whether the first trainer has ended, or another one has failed and the first cannot know.
+
+        It does not know before they have met, and says nothing until then.
+        """
+        first = self._links.get(0)
+        if first is not None and (first.exit_code is not None or first.size_of(EVENTS_FILE)):
+            return first.exit_code is not None
         return any(link.exit_code for link in self._links.values())
 
     def begin_notes(self) -> None:
