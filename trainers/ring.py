@@ -22,6 +22,7 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import select
 import socket
@@ -64,6 +65,7 @@ STRANGER_SECONDS = 30.0
 #: How often those who wait for the ring to close look whether it still can.
 ASK_SECONDS = 0.5
 FAREWELL_SECONDS = 30.0
+PARTING_SECONDS = 2.0
 # A machine without power says nothing; its peers notice after 15 + 3 × 5 seconds. Source: tcp(7).
 _WATCHED = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 
@@ -108,24 +110,28 @@ class Outlet:
                 self._is_broken = True
                 return
 
-    def put(self, content: bytes | None) -> None:
+    def put(self, content: bytes | None, patience_seconds: float = math.inf) -> None:
         """Queues one frame; waits while too many are under way.
 
         Raises:
-            ChannelError: the line broke.
+            ChannelError: the line broke, or patience did.
         """
-        while not self._is_broken:
+        deadline = time.monotonic() + patience_seconds
+        while not self._is_broken and time.monotonic() < deadline:
             with contextlib.suppress(queue.Full):
-                self._waiting.put(content, timeout=1.0)
+                self._waiting.put(content, timeout=min(1.0, patience_seconds))
                 return
         raise ChannelError("the connection broke")
 
     def close(self, *, is_done: bool) -> None:
-        """Ends the line; where the work is done, after everything was sent."""
-        if is_done:
-            with contextlib.suppress(ChannelError):
-                self.put(None)
-                self._thread.join(FAREWELL_SECONDS)
+        """Ends the line after everything was sent: those who stop together still wait for one another's last slices.
+
+        Where the work is not done, the other end may not be listening any more, and little time is given to it.
+        """
+        patience = FAREWELL_SECONDS if is_done else PARTING_SECONDS
+        with contextlib.suppress(ChannelError):
+            self.put(None, patience)
+            self._thread.join(patience)
         self._link.close()
 
 

@@ -1,35 +1,24 @@
 """A ring of members sums as one would, bit for bit the same for all, and lets nobody read, write or enter."""
 
 import contextlib
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers import events, ring
+from tests.trainers.started import RING_SECRET as SECRET
+from tests.trainers.started import address, doors
+from trainers import ring
 from trainers.channel import ring_secret
 from trainers.errors import TrainerError
-from trainers.keys import Keys, RingPlace
-from trainers.ring import meet
-
-SECRET = bytes(range(32))
-
-
-def doors(count):
-    return [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-
-
-def address(door):
-    return ("127.0.0.1", door.getsockname()[1])
+from trainers.keys import RingPlace
+from trainers.ring import Outlet, meet
 
 
 @contextlib.contextmanager
@@ -216,6 +205,34 @@ def test_one_that_leaves_takes_the_others_along():
         assert time.monotonic() - begun < 5
 
 
+def test_one_that_leaves_has_said_everything_before():
+    said = []
+
+    def send(content):
+        time.sleep(0.1)
+        said.append(content)
+
+    link = SimpleNamespace(session=SimpleNamespace(send=send), close=lambda: said.append("closed"))
+    outlet = Outlet(link)
+    for number in range(4):
+        outlet.put(bytes([number]))
+    outlet.close(is_done=False)
+    assert said == [b"\0", b"\1", b"\2", b"\3", "closed"]
+
+
+def test_one_that_leaves_does_not_wait_long_for_a_neighbour_that_does_not_listen(monkeypatch):
+    monkeypatch.setattr(ring, "PARTING_SECONDS", 0.2)
+    hanging = threading.Event()
+    link = SimpleNamespace(session=SimpleNamespace(send=lambda content: hanging.wait(20)), close=hanging.set)
+    outlet = Outlet(link)
+    for number in range(1 + ring.IN_FLIGHT):
+        outlet.put(bytes([number]))
+    begun = time.monotonic()
+    outlet.close(is_done=False)
+    assert time.monotonic() - begun < 5
+    assert hanging.is_set()
+
+
 def test_a_closed_port_is_named(monkeypatch):
     monkeypatch.setattr(ring, "REACH_SECONDS", 1.0)
     own, gone = doors(2)
@@ -260,94 +277,3 @@ def test_a_member_that_is_gone_while_the_others_load_is_noticed_and_one_that_lea
         all_do(pool, members, lambda member: member.total(1.0))
         members[1].close(is_done=True)
         assert not lost[0].wait(1.5)
-
-
-# --- whole trainers
-
-
-def both_started(bench, stack, outs, processes=1):
-    """Two trainers as on machines of their own, each with the doors of its processes."""
-    opened = [doors(processes) for _ in outs]
-    members = [address(door) for each in opened for door in each]
-    return [
-        stack.enter_context(start(bench, out, RingPlace(SECRET, rank * processes, tuple(members)), opened[rank]))
-        for rank, out in enumerate(outs)
-    ]
-
-
-def start(bench, out, place, opened):
-    handles = [door.fileno() for door in opened]
-    argv = [sys.executable, "-m", "trainers", "run", "--spec", str(bench.root / "spec.json"), "--out", str(out)]
-    argv += ["--doors", ",".join(map(str, handles))]
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=handles)
-    for door in opened:
-        door.close()
-    process.stdin.write(Keys(bench.data_key, bench.output_key, place).line())
-    process.stdin.close()
-    return process
-
-
-def heard(process):
-    return [events.decode(line) for line in process.stdout]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2], ids=["one a machine", "two a machine"])
-def test_two_machines_learn_as_one_process_does(bench, tmp_path, processes):
-    bench.spec(epochs=2)
-    code, alone = bench.command("run")
-    assert code == 0, alone[-1]
-    bench.spec(epochs=2, parallel={"nodes": 2, "processes": processes})
-    code, refused = bench.command("run")
-    assert (code, refused[-1].code) == (2, "parallel.nodes")
-    outs = [tmp_path / "first", tmp_path / "second"]
-    with contextlib.ExitStack() as stack:
-        first, second = both_started(bench, stack, outs, processes)
-        both = heard(first)
-        other = heard(second)
-    assert (first.returncode, second.returncode) == (0, 0), (both[-1], other[-1])
-
-    def curve(said, kind=events.TrainStep):
-        return [event.loss for event in said if isinstance(event, kind)]
-
-    assert len(curve(alone)) > 4
-    assert curve(both) == pytest.approx(curve(alone), rel=2e-4)
-    assert curve(both, events.EvalLoss) == pytest.approx(curve(alone, events.EvalLoss), rel=2e-4)
-    # The same bits on both machines, so that they never drift apart.
-    assert curve(other) == curve(both)
-    assert (outs[0] / "adapter.sealed").exists()
-    assert not [path for path in outs[1].iterdir() if path.suffix == ".sealed"]
-
-
-@pytest.mark.slow
-def test_the_loss_of_one_machine_ends_the_trainer_on_the_other_in_words(bench, tmp_path):
-    bench.spec(epochs=50, parallel={"nodes": 2})
-    with contextlib.ExitStack() as stack:
-        first, second = both_started(bench, stack, [tmp_path / "first", tmp_path / "second"])
-        told = " ".join([*first.args, *psutil.Process(first.pid).environ().values()])
-        assert not any(key.hex() in told for key in (SECRET, bench.data_key, bench.output_key))
-        for line in first.stdout:
-            if isinstance(events.decode(line), events.TrainStep):
-                break
-        second.kill()
-        begun = time.monotonic()
-        said = heard(first)
-        second.stdout.close()
-    assert time.monotonic() - begun < 5
-    assert said[-1].code == "parallel.lost"
-
-
-@pytest.mark.slow
-def test_a_trainer_killed_before_the_ring_closed_ends_the_one_on_the_other_machine(bench, tmp_path):
-    bench.spec(parallel={"nodes": 2})
-    with contextlib.ExitStack() as stack:
-        first, second = both_started(bench, stack, [tmp_path / "first", tmp_path / "second"])
-        second.send_signal(signal.SIGSTOP)
-        while not any(each.raddr for each in psutil.Process(first.pid).net_connections()):
-            time.sleep(0.1)
-        second.kill()
-        begun = time.monotonic()
-        said = heard(first)
-        second.stdout.close()
-    assert time.monotonic() - begun < 8
-    assert [event.code for event in said] == ["parallel.lost"]
