@@ -53,8 +53,8 @@ class FitChecked(Event):
     """What a run needs beside what there is, before its first step; ``RunFinished`` says what it took.
 
     ``memory_bytes`` is the expected peak and the sum of the five parts after ``free_bytes``; ``seconds`` are those of
-    all steps and evaluations, ``passes`` their tokens as if all went forth once. ``recompute`` when layers keep their
-    inputs only. ``advice`` is empty where it fits.
+    all steps and evaluations, ``passes`` the tokens of one process as if all went forth once. ``recompute`` when layers
+    keep their inputs only. ``advice`` is empty where it fits.
     """
 
     name: ClassVar[str] = "fit.checked"

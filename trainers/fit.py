@@ -62,7 +62,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
     lengths, held_out = parts.train.lengths, parts.held_out.lengths
     whole = work(spec, lengths, held_out)
     forth_and_back, forth = _seconds_a_token(parts)
-    seconds = whole.tokens * forth_and_back + whole.forth_tokens * forth
+    seconds = whole.own_tokens * forth_and_back + whole.forth_tokens * forth
     seconds += whole.steps * _update_seconds(parts.adapter.count // spec.parallel.holders, parts.device.name, spec)
     needed = verdict.needed
     return FitChecked(

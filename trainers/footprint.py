@@ -138,15 +138,17 @@ class Work:
 
     Attributes:
         steps: of the schedule.
-        tokens: of all steps.
-        forth_tokens: of all passes that nothing is learnt from: evaluations, the last look at each held-out record, and
-            what the untouched model reads.
+        tokens: of all steps, and of all processes.
+        own_tokens: of those, what one process learns from.
+        forth_tokens: of one process's passes that nothing is learnt from: evaluations, the last look at each held-out
+            record, and what the untouched model reads.
         evaluations: so many.
-        passes: all of it in tokens that go forth once.
+        passes: what one process does, in tokens that go forth once.
     """
 
     steps: int
     tokens: int
+    own_tokens: int
     forth_tokens: int
     evaluations: int
     passes: int
@@ -292,10 +294,14 @@ def work(spec: Spec, lengths: Sequence[int], held_out: Sequence[int]) -> Work:
     # The untouched model reads everything once where a method measures against it.
     needs_reference = spec.method in ("dpo", *JUDGED)
     learnt = int(tokens * spec.epochs * steps / max(1, whole))
-    # At the end each held-out record is measured by itself, by the shipped state.
-    forth = held_out_tokens * (evaluations + 1 + needs_reference) + tokens * needs_reference
-    passes = round(learnt * _passes_a_token(spec)) + forth
-    return Work(steps=steps, tokens=learnt, forth_tokens=forth, evaluations=evaluations, passes=passes)
+    size = spec.parallel.size
+    # Source: trainers.loop, which shares steps and the untouched model's look, and evaluations of answers alone.
+    evaluated = held_out_tokens * evaluations / (size if spec.method == "sft" else 1)
+    # At the end each held-out record is measured by itself, by the shipped state and the first process.
+    forth = round(evaluated + (tokens + held_out_tokens) * needs_reference / size) + held_out_tokens
+    own = learnt // size
+    passes = round(own * _passes_a_token(spec)) + forth
+    return Work(steps, learnt, own, forth, evaluations, passes)
 
 
 def _passes_a_token(spec: Spec) -> float:

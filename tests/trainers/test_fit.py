@@ -112,6 +112,12 @@ def test_work_counts_what_the_schedule_will_really_read():
     assert footprint.work(spec_of(batch_tokens=1000, max_steps=1), LENGTHS, [100]).tokens < 1100
     assert done.forth_tokens == 1000 * (done.evaluations + 1)
     assert done.passes == 3 * done.tokens + done.forth_tokens
+    parallel = {"processes": 2, "nodes": 2}
+    shared = footprint.work(
+        spec_of(batch_tokens=1000, epochs=3, evaluate_every=5, parallel=parallel), LENGTHS, [100] * 10
+    )
+    assert (shared.tokens, shared.own_tokens) == (done.tokens, done.tokens // 4)
+    assert shared.forth_tokens == 1000 * done.evaluations // 4 + 1000  # the last look is one process's
     pairs, judged = (
         footprint.work(spec_of(method=method, batch_tokens=1000, epochs=3, evaluate_every=5), LENGTHS, [100] * 10)
         for method in ("dpo", "kto")

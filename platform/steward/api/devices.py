@@ -43,6 +43,14 @@ class StandingShape(serializers.Serializer[Any]):
     text = serializers.CharField()
 
 
+class GatheringShape(serializers.Serializer[Any]):
+    """What a fine-tune on several nodes waits for, while it holds its devices."""
+
+    wanted = serializers.IntegerField(help_text="Nodes that have to be free at once.")
+    large = serializers.IntegerField(help_text="Nodes of the cluster that are large enough, free or not.")
+    text = serializers.CharField()
+
+
 class AllowanceShape(serializers.Serializer[Any]):
     device_hours_per_month = serializers.IntegerField(
         source="hours_a_month", allow_null=True, help_text="In a calendar month, UTC; null is no limit."

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from steward.accounts.roles import Permission
-from steward.api.devices import PriorityField, StandingShape
+from steward.api.devices import GatheringShape, PriorityField, StandingShape
 from steward.api.door import Door, idempotent, one_of
 from steward.api.ledger import EntryShape
 from steward.api.pages import PAGE_PARAMETERS, page, page_of
@@ -19,7 +19,7 @@ from steward.audit.models import LedgerEntry
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.runs import actions
-from steward.runs.dispatch import standing
+from steward.runs.dispatch import gathering, standing
 from steward.runs.forecast import foretell
 from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import FineTune, Measurement, RunState
@@ -69,14 +69,20 @@ class FineTuneDetailShape(FineTuneShape):
     recipe = serializers.DictField()
     facts = serializers.DictField(help_text="What the trainer said of device, precision and data.")
     queue = serializers.SerializerMethodField(help_text="Its place among what waits for devices, and why it waits.")
+    gathering = serializers.SerializerMethodField(help_text="The nodes of a cluster that it waits for.")
 
     class Meta(FineTuneShape.Meta):
-        fields = [*FineTuneShape.Meta.fields, "recipe", "facts", "flops", "queue"]
+        fields = [*FineTuneShape.Meta.fields, "recipe", "facts", "flops", "queue", "gathering"]
 
     @extend_schema_field(StandingShape(allow_null=True))
     def get_queue(self, fine_tune: FineTune) -> dict[str, Any] | None:
         waits = standing(fine_tune.pk)
         return None if waits is None else dict(StandingShape(waits).data)
+
+    @extend_schema_field(GatheringShape(allow_null=True))
+    def get_gathering(self, fine_tune: FineTune) -> dict[str, Any] | None:
+        waits = gathering(fine_tune)
+        return None if waits is None else dict(GatheringShape(waits).data)
 
 
 class NewFineTune(serializers.Serializer[Any]):
@@ -170,8 +176,8 @@ class FineTunes(Door):
 
 class ForecastShape(serializers.Serializer[Any]):
     fits = serializers.BooleanField()
-    memory_bytes = serializers.IntegerField(help_text="Expected peak.")
-    free_bytes = serializers.IntegerField()
+    memory_bytes = serializers.IntegerField(help_text="Expected peak, of each of several processes.")
+    free_bytes = serializers.IntegerField(help_text="For one process.")
     parts = serializers.DictField(child=serializers.IntegerField(), help_text="Bytes by what causes them.")
     micro_tokens = serializers.IntegerField(help_text="Tokens through the model at once.")
     is_recomputed = serializers.BooleanField(help_text="Layers keep their inputs only.")
@@ -180,6 +186,7 @@ class ForecastShape(serializers.Serializer[Any]):
     steps = serializers.IntegerField()
     seconds = serializers.FloatField(allow_null=True, help_text="None before the first run of the model.")
     basis = serializers.CharField(help_text="The run whose pace was taken.")
+    processes = serializers.IntegerField(help_text="That learn together, on all machines; each has a device.")
     watt_hours = serializers.FloatField(allow_null=True)
     cost = serializers.FloatField(allow_null=True)
     currency = serializers.CharField()

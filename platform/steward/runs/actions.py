@@ -17,10 +17,17 @@ from steward.audit.recording import audited, record
 from steward.catalog.models import BaseModel
 from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, Subject, VersionState
-from steward.runs.dispatch import claim_devices, end_claim, refuse_hopeless, wanted_devices, wanted_nodes
+from steward.runs.dispatch import (
+    claim_devices,
+    end_claim,
+    present_pool,
+    refuse_hopeless,
+    wanted_devices,
+    wanted_nodes,
+)
 from steward.runs.fitting import parts_from_data
 from steward.runs.methods import method_of
-from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Pool, Priority, RunState
+from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Priority, RunState
 from steward.runs.recipes import merged_recipe, with_changes, workflow_of
 from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
@@ -144,7 +151,7 @@ def _request(
             code="labels_changed",
             subject=parent,
         )
-    pool = Pool(settings.STEWARD_LAUNCHER)
+    pool = present_pool()
     refuse_hopeless(workspace, pool, wanted_devices(recipe), subject=version, nodes=wanted_nodes(recipe))
     held = bool(workspace.policy["is_fine_tune_approval_required"])
     fine_tune = FineTune(

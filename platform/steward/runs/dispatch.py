@@ -9,7 +9,7 @@ Example:
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ from steward.audit.actor import Refused
 from steward.recovery import CONNECTION_LOST
 from steward.runs.claims import Allowance, DeviceClaim, Pool, Priority, month_start
 from steward.runs.launchers.devices import local_devices
+from steward.runs.models import FineTune, RunState
 from steward.runs.scheduling import (
     WINDOW_SECONDS,
     Account,
@@ -38,6 +39,8 @@ from steward.runs.scheduling import (
     plan,
 )
 
+#: Where a run's facts say for how many machines it waits.
+WAITING = "waiting_for_nodes"
 ADVISORY_LOCK = 0x57E3D15  # arbitrary, but the same in every process
 JOB_IS_OVER = ("succeeded", "failed", "cancelled", "aborted")
 
@@ -52,14 +55,27 @@ def pools() -> dict[str, tuple[str, ...]]:
     }
 
 
-def wanted_devices(recipe: dict[str, Any]) -> int:
+def present_pool() -> Pool:
+    """Whose devices new fine-tunes take."""
+    return Pool(settings.STEWARD_LAUNCHER)
+
+
+def wanted_devices(recipe: Mapping[str, Any]) -> int:
     """How many devices a training recipe wants: one for each of its processes, on all of its machines."""
     return int(recipe.get("parallel", {}).get("processes", 1)) * wanted_nodes(recipe)
 
 
-def wanted_nodes(recipe: dict[str, Any]) -> int:
+def wanted_nodes(recipe: Mapping[str, Any]) -> int:
     """How many machines a training recipe wants."""
     return int(recipe.get("parallel", {}).get("nodes", 1))
+
+
+def usable_parallel() -> frozenset[str]:
+    """The settings by which a fine-tune takes several devices here, as places in a recipe; none where there is one."""
+    pool = present_pool()
+    if len(pools()[pool]) < 2:
+        return frozenset()
+    return frozenset({"parallel.processes", "parallel.shard"} | ({"parallel.nodes"} if pool == Pool.RAY else set()))
 
 
 def refuse_hopeless(workspace: Workspace, pool: str, wanted: int, subject: object, nodes: int = 1) -> None:
@@ -184,6 +200,31 @@ def standing(subject: uuid.UUID) -> Standing | None:
         return None
     outlook = _plan(timezone.now()).outlooks.get(str(claim.pk))
     return None if outlook is None else Standing(outlook.position, outlook.of, outlook.reason, _told(claim, outlook))
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """A run that holds its devices here, while its cluster has not so many machines free at once; in words too.
+
+    `large` of the cluster's machines have what one of the run's wants, free or not.
+    """
+
+    wanted: int
+    large: int
+    text: str
+
+
+def gathering(fine_tune: FineTune) -> Gathering | None:
+    """What a run on a cluster waits for; None where it does not."""
+    waits = fine_tune.facts.get(WAITING) if fine_tune.state == RunState.RUNNING else None
+    if waits is None:
+        return None
+    wanted, large = waits["wanted"], waits["large"]
+    text = f"It begins once {wanted} nodes of the cluster are free at once. Of its nodes, {large} "
+    text += "is large enough for it." if large == 1 else "are large enough for it."
+    if large < wanted:
+        text += f" If that stays so for {settings.STEWARD_RAY_GATHER_SECONDS} seconds, it fails."
+    return Gathering(wanted, large, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from steward.audit.actor import Actor, Refused, UserError
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs import actions
 from steward.runs.curves import QUANTITIES
+from steward.runs.dispatch import WAITING
 from steward.runs.launchers import Launcher, LaunchError, launcher_of
 from steward.runs.models import DRIVEN_STATES, FineTune, Measurement, RunState
 from steward.runs.processes import key_line
@@ -164,7 +165,11 @@ def _whole_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
 
 
 def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[str, int], Measurement]) -> None:
+    if isinstance(event, events.RemoteListening | events.DataLoaded):
+        fine_tune.facts.pop(WAITING, None)  # it has the machines, perhaps in an attempt that never had to wait
     match event:
+        case events.RemoteWaiting():
+            fine_tune.facts[WAITING] = {"wanted": event.wanted, "large": event.nodes}
         case events.RunStarted():
             fine_tune.steps = event.steps
             fine_tune.facts |= {

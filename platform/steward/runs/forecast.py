@@ -21,6 +21,8 @@ from django.db.models.functions import Length, Mod
 
 from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion, Record, Split
+from steward.runs.claims import Pool
+from steward.runs.dispatch import present_pool, wanted_devices, wanted_nodes
 from steward.runs.models import FineTune, RunState
 from trainers.footprint import ModelShape, work
 from trainers.plan import Machine, choose_plan, likely_forward
@@ -40,7 +42,10 @@ MICRO_TOKENS = {"cpu": 1024, "cuda": 8192}
 
 @dataclass(frozen=True, slots=True)
 class Foretold:
-    """Bytes, tokens, seconds, watt-hours. ``seconds`` and what follows from them are None where nothing is known."""
+    """Bytes, tokens, seconds, watt-hours. ``seconds`` and what follows from them are None where nothing is known.
+
+    Memory is that of one of ``processes``, and so is what is free; tokens, steps, energy and cost are those of all.
+    """
 
     fits: bool
     memory_bytes: int
@@ -53,6 +58,7 @@ class Foretold:
     steps: int
     seconds: float | None
     basis: str
+    processes: int
     watt_hours: float | None
     cost: float | None
     currency: str
@@ -64,10 +70,8 @@ def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Fore
     lengths = _lengths(version, base_model, spec, Split.TRAIN)
     if shape is None or not lengths:
         return None
-    last = _last_run(base_model, spec.way)
-    machine, free = _machine(last)
-    if machine.name == "cpu":
-        free //= spec.parallel.processes
+    last = _last_run(base_model, spec)
+    machine, free = _machine(last, spec.parallel.processes)
     verdict = choose_plan(spec, shape, lengths, machine, likely_forward(spec), free)
     whole = work(spec, lengths, _lengths(version, base_model, spec, Split.VALIDATION))
     scale = max(1.0, version.split_counts.get(Split.TRAIN, 0) / len(lengths))
@@ -88,14 +92,18 @@ def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Fore
         steps=steps,
         seconds=seconds,
         basis="" if last is None else last.name,
-        **energy_and_cost(seconds),
+        processes=spec.parallel.size,
+        **energy_and_cost(seconds, spec.parallel.size),
     )
 
 
-def energy_and_cost(seconds: float | None) -> dict[str, Any]:
-    """Watt-hours and price of so many seconds, by what the operator said a device draws and costs; None unsaid."""
+def energy_and_cost(seconds: float | None, devices: int = 1) -> dict[str, Any]:
+    """Watt-hours and price of so many seconds of each device, by what the operator said one draws and costs.
+
+    None where the operator said nothing.
+    """
     watts, price = settings.STEWARD_DEVICE_WATTS, settings.STEWARD_DEVICE_HOUR_PRICE
-    hours = None if seconds is None else seconds / 3600
+    hours = None if seconds is None else seconds * devices / 3600
     return {
         "watt_hours": None if hours is None or not watts else hours * watts,
         "cost": None if hours is None or not price else hours * price,
@@ -108,11 +116,11 @@ def told_and_taken(fine_tune: FineTune) -> dict[str, Any] | None:
     told = fine_tune.facts.get("fit")
     if told is None:
         return None
-    is_done = fine_tune.state == RunState.SUCCEEDED
-    taken = energy_and_cost(fine_tune.train_seconds if is_done else None)
+    is_done, devices = fine_tune.state == RunState.SUCCEEDED, wanted_devices(fine_tune.recipe)
+    taken = energy_and_cost(fine_tune.train_seconds if is_done else None, devices)
     return {
         **told,
-        **{f"told_{name}": value for name, value in energy_and_cost(told["seconds"]).items()},
+        **{f"told_{name}": value for name, value in energy_and_cost(told["seconds"], devices).items()},
         **{f"taken_{name}": value for name, value in taken.items()},
         "taken_memory_bytes": fine_tune.facts.get("peak_memory_bytes"),
         "taken_seconds": fine_tune.train_seconds if is_done else None,
@@ -155,34 +163,47 @@ def _known_mean(version: DatasetVersion, base_model: BaseModel, method: str, spl
 
 
 def _seconds_a_pass(last: FineTune) -> float:
-    """Of a token that goes forth once, as a finished run took it; one that ended early did less than was foretold.
+    """Of a token that goes forth once in a process, as a finished run took it; one that ended early did less than told.
 
-    Methods differ in how often a token goes through the model, hardly in how long that takes.
+    Methods differ in how often a token goes through the model, hardly in how long that takes; how many processes there
+    are changes how many of them each has. What they say to one another is in it as far as it was in that run.
     """
     told = last.facts["fit"]
     return last.train_seconds / (told["passes"] * last.tokens / told["tokens"])
 
 
-def _last_run(base_model: BaseModel, way: str) -> FineTune | None:
-    """The newest finished run of this model that trained the same way; it knows this machine's pace."""
+def _last_run(base_model: BaseModel, spec: Spec) -> FineTune | None:
+    """The newest finished run of this model that trained the same way on the same kind of place; it knows the pace.
+
+    One by as many processes, if there is one.
+    """
     done = FineTune.objects.filter(
         base_model=base_model,
+        pool=present_pool(),
         state=RunState.SUCCEEDED,
         tokens__gt=0,
         train_seconds__gt=0,
         facts__fit__has_key="passes",
     )
-    same = (each for each in done.order_by("-finished_at")[:50] if each.recipe.get("way", "lora") == way)
-    return next(same, None)
+    same = [each for each in done.order_by("-finished_at")[:50] if each.recipe.get("way", "lora") == spec.way]
+    alike = (each for each in same if wanted_devices(each.recipe) == spec.parallel.size)
+    return next(alike, same[0] if same else None)
 
 
-def _machine(last: FineTune | None) -> tuple[Machine, int]:
-    """The device that runs are made on, as the last one found it, and what is free on it."""
+def _machine(last: FineTune | None, processes: int) -> tuple[Machine, int]:
+    """The device that runs are made on, as the last one found it, and what is free there for one of its processes.
+
+    Of a machine that is not this one only what the last run found free is known.
+    """
     facts = last.facts if last is not None else {}
     device = str(facts.get("device") or "cpu")
     number = 2 if str(facts.get("precision") or _cpu_precision()) == "bf16" else 4
-    free = facts.get("fit", {}).get("free_bytes") if device == "cuda" else None
-    return Machine(device, number, MICRO_TOKENS[device]), int(free or psutil.virtual_memory().available)
+    machine, found = Machine(device, number, MICRO_TOKENS[device]), facts.get("fit", {}).get("free_bytes")
+    if device == "cuda" and found:
+        return machine, int(found)
+    if last is not None and last.pool == Pool.RAY and found:
+        return machine, int(found) * wanted_devices(last.recipe) // wanted_nodes(last.recipe) // processes
+    return machine, psutil.virtual_memory().available // processes
 
 
 def _cpu_precision() -> str:

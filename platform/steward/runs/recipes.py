@@ -5,6 +5,7 @@ than the workflow's and no learning rate, the workflow's is scaled to what is us
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from domains.packs import load_pack
@@ -12,12 +13,14 @@ from domains.workflows import TrainingRecipe
 from steward.audit.actor import Refused
 from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
-from trainers.spec import Spec, SpecError, read_spec
+from trainers.spec import ParallelSpec, Spec, SpecError, read_spec
 
 #: What a run answers at each evaluation where nobody says otherwise. With the bundled model and six tokens an
 #: answer that is half a second of one core, times eleven: under one per cent of a run of ten minutes.
 SAMPLE_PROMPTS = 4
 SAMPLE_TOKENS = 48
+#: What holds of `parallel` where a recipe does not say.
+USUAL_PARALLEL = asdict(ParallelSpec())
 _DIGEST = "sha256:" + "0" * 64
 _CONTEXT = {"workspace": "w", "dataset": "d", "object": "o", "kind": "k", "version": "1"}
 _OBJECT = {"path": "p", "context": _CONTEXT, "commitment": "0" * 64}
@@ -71,7 +74,13 @@ def merged_recipe(domain: str, workflow: str, changes: Mapping[str, Any], subjec
             {**recipe[key], **value} if isinstance(value, dict) and isinstance(recipe.get(key), dict) else value
         )
     _check(recipe, method, subject)
-    return recipe
+    return _without_usual_parallel(recipe)
+
+
+def _without_usual_parallel(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run by one process says nothing of others, so that a form that names them all makes no other recipe of it."""
+    said = {name: value for name, value in recipe.pop("parallel", {}).items() if value != USUAL_PARALLEL[name]}
+    return {**recipe, "parallel": said} if said else recipe
 
 
 def _chosen(own: TrainingRecipe, changes: Mapping[str, Any], subject: object) -> tuple[Method, Way]:

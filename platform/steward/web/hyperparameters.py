@@ -1,24 +1,29 @@
 """The settings of a fine-tune as a form: which there are, what they mean, and how typed text becomes a recipe's values.
 
-Guarantees that every field names its place in the training spec, that a form has the fields of its method and way and
-no others, and that text which is no such value is refused with the field's name. Does not know ranges: the trainer's
-own reader of the spec does, and says which it allows.
+Guarantees that every field names its place in the training spec, that a form has the fields of its method and way, and
+of what the installation can do, and no others, and that text which is no such value is refused with the field's name.
+Does not know ranges: the trainer's own reader of the spec does, and says which it allows.
 
 Example:
     >>> changes_of({"epochs": "3", "optimiser.learning_rate": "1e-4"})
     {'epochs': 3, 'optimiser': {'learning_rate': 0.0001}}
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from steward.audit.actor import Refused
+from steward.runs.recipes import USUAL_PARALLEL
+from trainers.spec import SHARDS
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One setting. `path` is its place in the spec; `choices` makes it a selection; an optional one may stay empty."""
+    """One setting. `path` is its place in the spec; `choices` makes it a selection; an optional one may stay empty.
+
+    `usual` is what holds where a recipe does not have it; such a one is only shown where it can be used.
+    """
 
     path: str
     title: str
@@ -27,6 +32,7 @@ class Field:
     choices: tuple[str, ...] = ()
     is_optional: bool = False
     is_basic: bool = False
+    usual: Any = None
 
     @property
     def part(self) -> str:
@@ -77,15 +83,41 @@ FIELDS = (
     Field("patience", "Patience", "evaluations without gain before it stops; empty: never", is_optional=True),
     Field("answers.prompts", "Sample answers", "held-out prompts answered at each evaluation; 0: none"),
     Field("answers.max_new_tokens", "Longest answer", "of the samples, tokens"),
+    Field(
+        "parallel.processes",
+        "Processes",
+        "learn each batch together, a device each; of several machines: on each",
+        usual=USUAL_PARALLEL["processes"],
+    ),
+    Field(
+        "parallel.nodes",
+        "Machines",
+        "of the cluster, taken all at once; what they tell each other is encrypted",
+        usual=USUAL_PARALLEL["nodes"],
+    ),
+    Field(
+        "parallel.shard",
+        "Held in parts",
+        "by several processes, each a part: of the optimiser's state, or of the model's layers as well",
+        str,
+        SHARDS,
+        usual=USUAL_PARALLEL["shard"],
+    ),
     Field("precision", "Precision", "auto: bf16 where the machine has it", str, ("auto", "bf16", "fp32")),
     Field("packing", "Packing", "several records in one row", str, ("auto", "pack", "bucket")),
     Field("seed", "Seed", "same seed, same order"),
 )
 
 
-def shown_values(recipe: Mapping[str, Any]) -> list[tuple[Field, Any]]:
-    """Each field that belongs to a recipe with its value in it, None where it is left open."""
+def shown_values(recipe: Mapping[str, Any], usable: Collection[str] = ()) -> list[tuple[Field, Any]]:
+    """Each field that belongs to a recipe with its value in it, None where it is left open.
+
+    Args:
+        recipe: the settings.
+        usable: places that a recipe may leave out, and that this installation can use.
+    """
     values = [(field, _at(recipe, field.path)) for field in FIELDS]
+    values = [(field, field.usual if value is None and field.path in usable else value) for field, value in values]
     return [(field, value) for field, value in values if value is not None or not field.part]
 
 

@@ -63,6 +63,44 @@ def test_the_first_run_by_judgements_is_not_foretold_at_the_pace_of_answers(leni
     assert judged.seconds / answers.seconds == pytest.approx(2, rel=0.15)
 
 
+def test_several_processes_share_the_passes_and_each_has_its_own_memory_and_price(
+    lenient: House, tiny_base: Any, settings: Any
+) -> None:
+    settings.STEWARD_DEVICE_HOUR_PRICE = 2.0
+    version = lenient.approved(visits(30))
+    finished(lenient, version, tiny_base, fit={"tokens": 10_000, "passes": 35_000})
+    parallel = {"processes": 2, "shard": "optimiser"}
+    alone, two = (foretell(version, tiny_base, spec(epochs=9, **more)) for more in ({}, {"parallel": parallel}))
+    assert alone is not None
+    assert two is not None
+    assert (alone.processes, two.processes) == (1, 2)
+    assert (two.tokens, two.steps) == (alone.tokens, alone.steps)
+    assert alone.seconds is not None
+    assert two.seconds is not None
+    assert two.seconds / alone.seconds == pytest.approx(1 / 2, rel=0.1)  # but for the last look, which one takes alone
+    assert two.cost is not None
+    assert two.cost == pytest.approx(2 * 2.0 * two.seconds / 3600)
+    assert two.free_bytes == pytest.approx(alone.free_bytes / 2, rel=0.2)
+
+
+def test_the_pace_of_a_cluster_and_what_is_free_there_are_those_of_its_own_last_run(
+    lenient: House, tiny_base: Any, settings: Any
+) -> None:
+    version = lenient.approved(visits(30))
+    finished(lenient, version, tiny_base, fit={"tokens": 10_000, "passes": 35_000, "free_bytes": 5 << 30})
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_DEVICES = "ray", 8
+    told = foretell(version, tiny_base, spec())
+    assert told is not None
+    assert told.seconds is None
+    there = finished(lenient, version, tiny_base, fit={"tokens": 10_000, "passes": 35_000, "free_bytes": 3 << 40})
+    there.recipe["parallel"] = {"nodes": 2, "processes": 2}
+    there.save()
+    told = foretell(version, tiny_base, spec(parallel={"nodes": 3}))
+    assert told is not None
+    assert told.seconds is not None
+    assert told.free_bytes == 6 << 40
+
+
 def test_a_run_over_the_same_version_makes_the_count_of_tokens_exact(lenient: House, tiny_base: Any) -> None:
     version = lenient.approved(visits(30))
     records = version.split_counts["train"]

@@ -23,7 +23,7 @@ from steward.runs.models import FineTune
 from steward.runs.specs import run_folder
 from tests.steward.house import House, visits
 from trainers.channel import public
-from trainers.events import RemoteListening, RunFailed, decode
+from trainers.events import DataLoaded, RemoteListening, RemoteWaiting, RunFailed, decode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 TWO = {
@@ -92,6 +92,9 @@ def test_of_two_nodes_the_one_that_failed_says_why_the_run_ended(
 
     monkeypatch.setattr(NodeLink, "start", spoil_and_start)
     with listening(fine_tune, nodes, tmp_path) as heard:
+        waiting = RemoteWaiting(str(fine_tune.pk), 2, 1)
+        for said in (waiting, waiting, heard[0]):
+            nodes.note(said)
         nodes.meet({0: heard[0]})
         assert not nodes.is_handed  # nobody begins before all are there
         nodes.meet(heard)
@@ -105,6 +108,8 @@ def test_of_two_nodes_the_one_that_failed_says_why_the_run_ended(
         nodes.leave()
     assert [line["ring"]["rank"] for line in lines] == [0, 1]
     assert lines[0]["ring"]["secret"] == lines[1]["ring"]["secret"] != lines[0]["data_key"]
+    assert told(fine_tune)[:2] == [waiting, heard[0]]
+    assert isinstance(told(fine_tune)[2], DataLoaded)  # nothing is lost behind what was noted
     ends = [event.code for event in told(fine_tune) if isinstance(event, RunFailed)]
     assert ends[0] == "parallel.lost"
     assert ends[1:] == ["data.unreadable"]

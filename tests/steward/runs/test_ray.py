@@ -22,6 +22,7 @@ import pytest
 from steward.audit.models import OutboxEntry
 from steward.runs import actions, following
 from steward.runs.claims import DeviceClaim
+from steward.runs.dispatch import gathering
 from steward.runs.launchers import LaunchError, nodes, ray_jobs
 from steward.runs.models import FineTune, RunState
 from steward.runs.output_actions import show_sample_answers
@@ -355,10 +356,21 @@ def test_a_node_killed_in_mid_run_costs_no_more_than_the_steps_since_the_last_ch
 
 
 def test_a_cluster_with_too_few_machines_is_named(
-    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any
+    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.STEWARD_RAY_GATHER_SECONDS = 1
-    done = following.drive(str(asked(house, tiny_base, parallel={"nodes": 7}).pk))
+    waited: set[str] = set()
+
+    def look(row: FineTune) -> None:
+        if (waits := gathering(row)) is not None:
+            waited.add(waits.text)
+
+    settings.STEWARD_RAY_GATHER_SECONDS = 6
+    fine_tune = asked(house, tiny_base, parallel={"nodes": 7})
+    at_each_poll(monkeypatch, look, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    (text,) = waited
+    assert "once 7 nodes of the cluster are free at once" in text
+    assert "for 6 seconds, it fails" in text
     assert (done.state, done.failure_code) == (RunState.FAILED, "parallel.nodes")
     assert "wants 7 machines with 1 CPU each; the cluster has" in done.failure
 

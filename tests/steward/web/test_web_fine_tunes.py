@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from steward.runs.dispatch import WAITING
 from steward.runs.downloads import neutral_cell
 from steward.runs.models import FineTune, Measurement, RunState
 from tests.steward.house import House, visits
@@ -98,6 +99,52 @@ def test_another_method_or_way_brings_its_fields_and_says_when_the_records_do_no
     assert "Look at them, then start" in answer.text
     assert 'name="lora.rank"' not in answer.text
     assert not FineTune.objects.exists()
+
+
+def test_the_form_offers_several_devices_and_machines_only_where_there_are_some(
+    lenient: House, browser_of: Any, base_model: Any, settings: Any, tmp_path: Any
+) -> None:
+    on_disk(base_model, tmp_path)
+    person, address = browser_of(lenient.analyst), f"/w/{lenient.workspace.slug}/fine-tunes/"
+    version = lenient.approved(visits(9))
+    assert 'name="parallel' not in person.get(f"{address}new/").text
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_DEVICES = "ray", 4
+    page = person.get(f"{address}new/").text
+    for field in ("processes", "nodes", "shard"):
+        assert f'name="parallel.{field}"' in page
+    usual = {"parallel.processes": "1", "parallel.nodes": "1", "parallel.shard": "none"}
+    given = form(version, base_model, took="visit_sections sft lora", **usual)
+    said = person.post(f"{address}preview/", given).text
+    assert "--set parallel" not in said
+    assert "processes</span>" not in said
+    said = person.post(f"{address}preview/", given | {"parallel.nodes": "3", "parallel.processes": "2"}).text
+    assert "--set parallel.processes=2 --set parallel.nodes=3" in said
+    assert "for each of 6 processes" in said
+    assert "It could not be started" in said
+    assert "wants 6 devices at once; this installation has 4" in said
+    refused = person.post(f"{address}new/", given | {"parallel.nodes": "0"})
+    assert "parallel.nodes" in refused.text
+    person.post(f"{address}new/", given | {"parallel.nodes": "2", "parallel.shard": "weights"})
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    assert fine_tune.recipe["parallel"] == {"nodes": 2, "shard": "weights"}
+    assert "<dt>Machines</dt><dd>2</dd>" in person.get(f"{address}{fine_tune.pk}/").text
+
+
+def test_the_page_says_for_how_many_nodes_a_run_waits(lenient: House, browser_of: Any, base_model: Any) -> None:
+    person, address = browser_of(lenient.analyst), f"/w/{lenient.workspace.slug}/fine-tunes/"
+    person.post(f"{address}new/", form(lenient.approved(visits(9)), base_model))
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    fine_tune.state, fine_tune.facts = RunState.RUNNING, {WAITING: {"wanted": 3, "large": 1}}
+    fine_tune.save()
+    page = person.get(f"{address}{fine_tune.pk}/").text
+    assert "Waits for 3 nodes" in page
+    assert "1 is large enough for it. If that stays so for 120 seconds, it fails." in page
+    told = person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["gathering"]
+    assert (told["wanted"], told["large"]) == (3, 1)
+    fine_tune.state = RunState.FAILED
+    fine_tune.save()
+    assert "Waits for" not in person.get(f"{address}{fine_tune.pk}/").text
+    assert person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["gathering"] is None
 
 
 def test_a_run_is_paused_resumed_and_continued_by_buttons(lenient: House, browser_of: Any, base_model: Any) -> None:

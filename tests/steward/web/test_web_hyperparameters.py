@@ -10,6 +10,8 @@ from steward.runs.recipes import merged_recipe
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import FIELDS, changes_of, shown_values
 
+PARALLEL = {"parallel.processes", "parallel.nodes", "parallel.shard"}
+
 
 def test_typed_text_becomes_values_at_their_place() -> None:
     given = {"epochs": "3", "optimiser.learning_rate": "1e-4", "max_steps": "", "too_long": "truncate", "other": "x"}
@@ -30,11 +32,24 @@ def test_every_field_has_its_place_in_a_recipe() -> None:
     shown = set()
     for method, way in itertools.product(METHODS, WAYS):
         if way not in METHODS[method].excluded_ways:
-            values = dict(shown_values(merged_recipe("healthcare", "visit_sections", {"method": method, "way": way})))
+            recipe = merged_recipe("healthcare", "visit_sections", {"method": method, "way": way})
+            values = dict(shown_values(recipe, PARALLEL))
             assert not [field.path for field, value in values.items() if value is None and not field.is_optional]
-            assert {field.part for field in values} <= {"", METHODS[method].part, *WAYS[way].parts}
+            assert {field.part for field in values} <= {"", "parallel", METHODS[method].part, *WAYS[way].parts}
             shown |= set(values)
     assert shown == set(FIELDS)
+
+
+def test_what_the_installation_cannot_use_is_shown_only_where_a_recipe_has_it() -> None:
+    alone = merged_recipe("healthcare", "visit_sections", {"parallel": {"processes": 1, "shard": "none"}})
+    assert "parallel" not in alone
+    assert PARALLEL.isdisjoint(field.path for field, _ in shown_values(alone))
+    usual = {field.path: value for field, value in shown_values(alone, {"parallel.processes"})}
+    assert usual["parallel.processes"] == 1
+    assert "parallel.nodes" not in usual
+    two = merged_recipe("healthcare", "visit_sections", {"parallel": {"nodes": 2, "processes": 1}})
+    assert two["parallel"] == {"nodes": 2}
+    assert {field.path: value for field, value in shown_values(two)}["parallel.nodes"] == 2
 
 
 def test_the_command_names_only_what_differs_and_is_quoted_for_a_shell() -> None:

@@ -5,7 +5,7 @@ its own channel, and those of several machines the secret and the places of thei
 adapter and events come from the first one, of the others the events are kept beside; if the first one lost another one,
 that one's own last words count. Does not start or end machines; see `ray_jobs`.
 
-`cluster.json` in the run's folder says what of `events.jsonl` is older than the attempt, and what was done already.
+`cluster.json` in the run's folder says what of `events.jsonl` is older than the trainers, and what was done already.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from steward.runs.specs import run_folder
 from steward.vault.keys import open_key
 from trainers.channel import ChannelError, key_from, ring_secret
 from trainers.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_PAUSED
-from trainers.events import EventError, RemoteListening, RunFailed, decode, encode
+from trainers.events import Event, EventError, RemoteListening, RunFailed, decode, encode
 from trainers.keys import Keys, RingPlace
 from trainers.remote import EVENTS_FILE
 
@@ -87,8 +87,19 @@ class Nodes:
         drop_half_line(events)
         for path in self._folder.glob("events-*.jsonl"):
             path.unlink()
-        said = events.stat().st_size if events.exists() else 0
-        self._write_notes({"attempt": self._attempt, "base": said})
+        self._write_notes({"attempt": self._attempt, "base": self._said_bytes()})
+
+    def _said_bytes(self) -> int:
+        events = self._folder / EVENTS_FILE
+        return events.stat().st_size if events.exists() else 0
+
+    def note(self, event: Event) -> None:
+        """Adds what the cluster said of the run before its trainers had their work; the same again is passed over."""
+        notes, line = self._notes(), encode(event)
+        if notes.get("noted") != line and not (notes.get("is_handed") or notes.get("is_told")):
+            self._write_notes(notes | {"noted": line})
+            with (self._folder / EVENTS_FILE).open("a") as file:
+                file.write(line + "\n")
 
     def meet(self, heard: Mapping[int, RemoteListening]) -> None:
         """Connects to those that listen; once all are there, those without work get theirs."""
@@ -127,6 +138,8 @@ class Nodes:
         if members is None:
             return
         waiting = [node for node, link in sorted(self._links.items()) if not link.is_started]
+        if len(waiting) == self.count:
+            self._write_notes(self._notes() | {"base": self._said_bytes()})
         for node in waiting:
             self._bring(self._links[node])
         for node in waiting:
@@ -182,11 +195,11 @@ class Nodes:
         for name in link.changed():
             if name != EVENTS_FILE:
                 link.get(name, self._folder / name)
-        notes, events = self._notes(), self._folder / EVENTS_FILE
+        notes = self._notes()
         if notes.get("is_told"):
             return
-        have = events.stat().st_size if events.exists() else 0
-        with events.open("ab") as file:
+        have = self._said_bytes()
+        with (self._folder / EVENTS_FILE).open("ab") as file:
             file.write(link.read(EVENTS_FILE, have - notes["base"], link.size_of(EVENTS_FILE)))
 
     def _listen(self, node: int, link: NodeLink) -> None:

@@ -31,7 +31,7 @@ from steward.runs.launchers.nodes import LOST, Nodes, told_by
 from steward.runs.models import FineTune
 from steward.runs.specs import run_folder
 from trainers.channel import public
-from trainers.events import RemoteListening, RunFailed
+from trainers.events import Event, RemoteListening, RemoteWaiting, RunFailed
 
 ASK_CLUSTER_SECONDS = 2.0
 #: How long a cluster may be out of reach before its trainer counts as dead.
@@ -121,9 +121,16 @@ class RayLauncher:
         for event in ours:
             if isinstance(event, RunFailed) and event.code != LOST:
                 nodes.tell(event)
+        self._note_waiting(nodes, ours)
         heard = {event.node: event for event in ours if isinstance(event, RemoteListening)}
         if self._status in ("", "RUNNING") and len(heard) == nodes.count:
             nodes.meet(heard)
+
+    def _note_waiting(self, nodes: Nodes, said: list[Event]) -> None:
+        """Keeps where the run stands that wants several machines: it waits for them, or has them."""
+        if any(isinstance(event, RemoteWaiting) for event in said):
+            standing = [event for event in said if isinstance(event, RemoteWaiting | RemoteListening)]
+            nodes.note(standing[-1])
 
     def cancel(self, fine_tune: FineTune) -> None:
         """Asks the trainers, or Ray where they cannot be asked."""

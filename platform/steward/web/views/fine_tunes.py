@@ -19,7 +19,15 @@ from steward.datasets.models import DatasetVersion, VersionState
 from steward.runs import actions, dispatch_actions
 from steward.runs.claims import Priority
 from steward.runs.curves import QUANTITIES
-from steward.runs.dispatch import standing
+from steward.runs.dispatch import (
+    gathering,
+    present_pool,
+    refuse_hopeless,
+    standing,
+    usable_parallel,
+    wanted_devices,
+    wanted_nodes,
+)
 from steward.runs.fitting import check_shape, usual_method
 from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.methods import METHODS, WAYS, Method, Way
@@ -210,7 +218,9 @@ class _Settings:
             "method": self.method,
             "ways": [way for way in WAYS.values() if way.name not in self.method.excluded_ways],
             "way": self.way,
-            "fields": [(each, given.get(each.path) or value) for each, value in shown_values(self.recipe)],
+            "fields": [
+                (each, given.get(each.path) or value) for each, value in shown_values(self.recipe, usable_parallel())
+            ],
         }
 
     def others(self) -> dict[str, str]:
@@ -246,6 +256,7 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
         asked = others | {name: value for name, value in planned.items() if name not in ("method", "way")}
         context["command"] = fine_tune_command(person, request.POST, named, usual, asked)
         context["unfit"] = _unfit(version, settings)
+        context["hopeless"] = _hopeless(request, planned)
         context["fit"] = foretell(version, model, spec_of(planned, settings.method))
     except Refused as refused:
         context["error"] = refused
@@ -256,6 +267,16 @@ def _unfit(version: DatasetVersion, settings: _Settings) -> str:
     """Why a version cannot be trained on this way, as far as that is known without opening its records."""
     try:
         check_shape(version, settings.workflow, settings.method)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def _hopeless(request: WorkspaceRequest, recipe: Mapping[str, Any]) -> str:
+    """Why the installation could never start it, as the start would say."""
+    wanted, nodes = wanted_devices(recipe), wanted_nodes(recipe)
+    try:
+        refuse_hopeless(request.workspace, present_pool(), wanted, subject=None, nodes=nodes)
     except Refused as refused:
         return str(refused)
     return ""
@@ -278,6 +299,7 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "data": [(part, counts) for part, counts in data if counts],
         "fit": told_and_taken(found),
         "waits": standing(found.pk),
+        "gathers": gathering(found),
         "priorities": _priorities(request, found.priority),
         "continuations": list(found.continuations.order_by("created_at")),
         "is_own": found.requested_by_id == request.actor.user_id,
