@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from trainers.parallel import Group
 
 NO_RUN = "-"
+#: What a fault of ours leaves behind: so many faults that it came of, and so many places of our code for each.
+MOST_FAULTS, MOST_FRAMES = 3, 5
 #: As in ``trainers.export``, which is not imported before a command needs it.
 EXPORT_FORMATS = ("merged", "gguf-f16", "gguf-q8_0", "gguf-q4_k_m", "gguf-q5_k_m", "gguf-q6_k")
 
@@ -310,11 +312,24 @@ def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:
 
 
 def _whereabouts(fault: Exception) -> str:
-    """Type of a fault and the last place in our own code; its text may quote data and is left out."""
-    ours = Path(__file__).parent
-    frames = [frame for frame in traceback.extract_tb(fault.__traceback__) if Path(frame.filename).parent == ours]
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown place"
-    return f"{type(fault).__name__} at {place}"
+    """Type of a fault, and of what it came of, each with its way through our own code and to where it was raised.
+
+    Names and lines of code only: a fault's text may quote data and is left out.
+    """
+    said: list[str] = []
+    each: BaseException | None = fault
+    while each is not None and len(said) < MOST_FAULTS:
+        number = f" {each.errno}" if isinstance(each, OSError) and each.errno is not None else ""
+        said.append(f"{type(each).__name__}{number} at {_way_to(each)}")
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return "; after ".join(said)
+
+
+def _way_to(fault: BaseException) -> str:
+    frames = traceback.extract_tb(fault.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)][-MOST_FRAMES:]
+    way = [*ours, *(frame for frame in frames[-1:] if frame not in ours)]
+    return " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in way) or "unknown place"
 
 
 def console() -> int:

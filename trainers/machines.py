@@ -59,10 +59,10 @@ def hold_machines(arguments: argparse.Namespace, speak: Speaker) -> None:
     import ray
     from ray.exceptions import RayError
 
-    ray.init(logging_level="ERROR")
     share = {"CPU": float(arguments.cpus), "GPU": float(arguments.gpus)}
     share = {name: amount for name, amount in share.items() if amount}
     try:
+        ray.init(logging_level="ERROR")
         reserved = _reserve(ray, share, arguments, speak)
         keepers = [_start(ray, reserved, index, share, arguments) for index in range(arguments.nodes)]
         for line in ray.get([keeper.first_words.remote() for keeper in keepers], timeout=WORDS_SECONDS):
@@ -73,7 +73,7 @@ def hold_machines(arguments: argparse.Namespace, speak: Speaker) -> None:
             ended = ray.get(done[0])
             if ended != EXIT_DONE:
                 raise TrainerError("parallel.lost", "a trainer's keeper was killed", "run again", EXIT_FAULT)
-    except RayError as fault:
+    except (RayError, ConnectionError) as fault:
         raise TrainerError(
             "parallel.lost", f"a machine of the run was lost ({type(fault).__name__})", "run again", EXIT_FAULT
         ) from None

@@ -100,7 +100,8 @@ def _answer(door: socket.socket, desk: Desk, run: str, key: X25519PrivateKey, pl
         except TimeoutError:
             continue
         line.settimeout(SILENCE_SECONDS)
-        with line, line.makefile("rwb") as stream, contextlib.suppress(ChannelError, OSError):
+        # Closing the stream sends what could not be sent, and fails once more: that too is only a line that broke.
+        with contextlib.suppress(ChannelError, OSError), line, line.makefile("rwb") as stream:
             session = accept(stream, run, key, platform)
             while not desk.is_done:
                 desk.answer(session)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +72,21 @@ def wait(link, until, seconds=120):
             return found
         time.sleep(0.2)
     raise AssertionError("it did not come")
+
+
+def test_a_platform_that_is_killed_while_it_is_being_answered_finds_the_trainer_again(remote):
+    process, heard, platform, _ = remote
+    link = link_to(heard, platform)
+    process.send_signal(signal.SIGSTOP)
+    for _ in range(3):  # the first answer still finds a way, the next one finds the line broken
+        link._session.send(b'{"do":"look"}')
+    link.close()
+    process.send_signal(signal.SIGCONT)
+    again = link_to(heard, platform)
+    assert again.look()["is_started"] is False
+    again.leave()
+    again.close()
+    assert process.wait(20) == 0
 
 
 def test_a_remote_trainer_makes_the_adapter_that_one_at_hand_would(bench, kit, remote, tmp_path):
