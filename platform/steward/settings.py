@@ -39,8 +39,9 @@ DEBUG = environment.flag("STEWARD_DEBUG", default=False)
 STEWARD_BIND = environment.text("STEWARD_BIND", "127.0.0.1")
 STEWARD_PORT = environment.whole_number("STEWARD_PORT", default=8000, minimum=1, maximum=65535)
 STEWARD_TLS = environment.flag("STEWARD_TLS", default=False)
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *environment.words("STEWARD_HOSTS")]
-CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in environment.words("STEWARD_HOSTS")] if STEWARD_TLS else []
+STEWARD_HOSTS = environment.words("STEWARD_HOSTS")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *STEWARD_HOSTS]
+CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in STEWARD_HOSTS] if STEWARD_TLS else []
 SECRET_KEY = secret_key.load_or_create(STEWARD_SECRETS / "django.key")
 ROOT_URLCONF = "steward.urls"
 WSGI_APPLICATION = "steward.wsgi.application"

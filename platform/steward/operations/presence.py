@@ -1,4 +1,4 @@
-"""Whether a supervisor (`manage.py up`) runs in this home, and what it says of itself.
+"""Whether a supervisor (`manage.py up`) runs in this home, what it says of itself, and where Steward is reached.
 
 Guarantees that a supervisor which was killed is taken for none, since its lock is the operating system's. Imports no
 model, so that a command can ask before Django is set up.
@@ -44,6 +44,17 @@ def read_note() -> dict[str, object]:
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def local_address(bind: str, port: int) -> str:
+    """The address to type into a browser on this machine, where the web server listens at `bind`, e.g. `0.0.0.0`."""
+    host = f"[{bind}]" if ":" in bind else bind
+    return f"http://{'127.0.0.1' if host in {'0.0.0.0', '[::]'} else host}:{port}"  # noqa: S104
+
+
+def public_address() -> str | None:
+    """The address under which people reach Steward through its TLS proxy; none where there is no proxy."""
+    return f"https://{settings.STEWARD_HOSTS[0]}" if settings.STEWARD_TLS and settings.STEWARD_HOSTS else None
 
 
 def wait_while_it_starts() -> None:

@@ -33,7 +33,7 @@ from steward import embedded, keyring
 from steward.audit.database_roles import APP
 from steward.checks import refuse_unsafe_start
 from steward.operations.children import Child
-from steward.operations.presence import note_path, read_note
+from steward.operations.presence import local_address, note_path, public_address, read_note
 from steward.runs.dispatch import pools
 
 LOOK_EVERY_SECONDS = 0.2
@@ -72,8 +72,7 @@ class Supervisor:
     @property
     def base_url(self) -> str:
         """The address to type into a browser on this machine."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{'127.0.0.1' if host in {'0.0.0.0', '[::]'} else host}:{self.port}"  # noqa: S104
+        return local_address(self.address, self.port)
 
     def run(self) -> None:
         """Start everything, keep it running, stop it cleanly.
@@ -150,7 +149,7 @@ class Supervisor:
         if not self.shows_links:
             connections.close_all()
             return
-        links = first_sign_in_links(self.base_url)
+        links = first_sign_in_links(public_address() or self.base_url)
         connections.close_all()
         if links:
             self.say("One-time links for those who have not signed in yet:")

@@ -19,4 +19,11 @@ def test_the_tutorial_may_begin_without_any_preparation(
     made = run_manage("workspace", "cardiology", "--domain", "healthcare", "--member", "ana=analyst")
     assert (made.returncode, made.stderr) == (0, "")
     assert "ana (analyst)" in made.stdout
-    assert run_manage("sign_in_link", "ana").returncode == 0
+
+    link = run_manage("sign_in_link", "ana", STEWARD_PORT="8123")
+    assert link.stdout.startswith("http://127.0.0.1:8123/sign-in/link/")
+    assert "Nothing serves this home now" in link.stderr
+    behind_proxy = run_manage("sign_in_link", "ana", STEWARD_TLS="1", STEWARD_HOSTS="steward.example,other.example")
+    assert behind_proxy.stdout.startswith("https://steward.example/sign-in/link/")
+    told = run_manage("sign_in_link", "ana", "--base-url", "https://steward.example:8443/")
+    assert told.stdout.startswith("https://steward.example:8443/sign-in/link/")

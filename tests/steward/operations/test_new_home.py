@@ -104,10 +104,11 @@ def test_one_migrates_while_others_wait_and_a_command_waits_for_a_supervisor_tha
             waits = begin("sign_in_link", "north")
             assert "Steward is starting in this home" in waits.stdout.readline()
             assert waits.poll() is None
-            note.write('{"pid": 1}')
+            note.write('{"pid": 1, "address": "http://127.0.0.1:8123"}')
             note.flush()
             said, _ = waits.communicate(timeout=60)
             assert waits.returncode == 0, said
+            assert said.startswith("http://127.0.0.1:8123/sign-in/link/")
 
 
 def _waiting(server: Any) -> list[Any]:

@@ -132,9 +132,23 @@ def test_it_starts_mends_itself_refuses_a_second_one_and_stops(up: Up) -> None:
     up.wait_until_said("the database ended; starting it again")
     up.wait_for(up.answers)
 
+    link = _link(up.home, "administrator")
+    assert link.startswith(f"http://127.0.0.1:{up.port}/sign-in/link/")
+    with urllib.request.urlopen(link, timeout=10) as answer:
+        assert answer.status == 200
+
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
     assert _processes_of(up.home) == []
+
+
+def _link(home: Path, username: str) -> str:
+    """What `manage.py sign_in_link` prints beside a running server, which it is told nothing of."""
+    command = [sys.executable, str(ROOT / "manage.py"), "sign_in_link", username]
+    done = subprocess.run(
+        command, env={**os.environ, "STEWARD_HOME": str(home)}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def test_nothing_outlives_a_killed_supervisor(up: Up) -> None:
