@@ -124,6 +124,8 @@ def _json_rows(source: BinaryIO, problems: Problems) -> Iterator[tuple[int, dict
             problems.add(number, "", "invalid_json", f"Not valid JSON: {error.msg} at character {error.pos + 1}.")
         except RecursionError:
             problems.add(number, "", "too_deep", "The JSON is nested too deeply.")
+        except ValueError:  # Python reads no numbers of thousands of digits
+            problems.add(number, "", "invalid_json", "Not valid JSON: a number has too many digits.")
         else:
             if not isinstance(row, dict):
                 kind = type(row).__name__

@@ -47,7 +47,7 @@ GROUP_COLUMNS = ("split", "group")
 # own (TRL's explicit form), as two whole conversations (its implicit form), or as in OpenAI's preference files. Judged
 # answers are TRL's unpaired preferences, or a prompt, an answer and a judgement by name.
 # Source: TRL documentation, "Dataset formats and types", preference and unpaired preference; OpenAI API reference,
-# "Preference input".
+# "Preference input"; LLaMA-Factory, data/README, for “system” and “history” beside alpaca and sharegpt.
 _SHAPES: dict[str, tuple[str, ...]] = {
     "preference": ("prompt", "chosen", "rejected"),
     "preference_conversations": ("chosen", "rejected"),
@@ -66,6 +66,8 @@ PREFERENCE_SHAPES = ("preference", "preference_conversations", "preference_opena
 JUDGED_SHAPES = ("judged", "judged_answer")
 LABELLED_SHAPES = ("text_label",)
 SPAN_SHAPES = ("text_spans",)
+# Conversations, beside which tools may stand.
+_TALKS = (*PREFERENCE_SHAPES, *JUDGED_SHAPES, "messages", "sharegpt", "prompt_completion")
 # What people write for a good and for a bad answer, in JSON and in CSV.
 _VERDICTS = dict.fromkeys(("true", "yes", "good", "1"), True) | dict.fromkeys(("false", "no", "bad", "0"), False)
 
@@ -151,6 +153,20 @@ def _renamed(row: Row, fields: Mapping[str, str]) -> Row:
 
 def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
     """A function (line, row) → payload, which reports what is wrong with a row and returns None for it."""
+    read = _reader(mapping, problems)
+    if mapping.shape not in _TALKS:
+        return read
+
+    def convert(line: int, row: Row) -> Payload | None:
+        before = problems.count
+        _no_tools(line, row, problems)
+        payload = read(line, row)
+        return payload if problems.count == before else None
+
+    return convert
+
+
+def _reader(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
     if mapping.shape == "workflow":
         return _FieldReader(mapping.fields, problems)
     if mapping.shape in PREFERENCE_SHAPES:
@@ -319,6 +335,20 @@ def _text(line: int, row: Row, column: str, problems: Problems, *, is_required: 
     return ""
 
 
+def _no_tools(line: int, row: Row, problems: Problems) -> None:
+    """Reports tools beside a conversation: passed over, they would change what its answers mean."""
+    for column in ("tools", "functions"):
+        value = row.get(column)
+        if value and (isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")):
+            problems.add(line, column, "tools_not_read", "Tools are not imported. Remove them.")
+
+
+def _system(line: int, row: Row, problems: Problems) -> list[Payload]:
+    """The message in a column “system” beside the turns, where there is one."""
+    text = _text(line, row, "system", problems, is_required=False)
+    return [{"role": "system", "content": text}] if text.strip() else []
+
+
 def _read_messages(line: int, row: Row, problems: Problems) -> list[Payload]:
     messages = row.get("messages", None)
     if not isinstance(messages, list) or not messages:
@@ -355,12 +385,13 @@ def _read_sharegpt(line: int, row: Row, problems: Problems) -> list[Payload]:
     if not isinstance(turns, list):
         problems.add(line, "conversations", "missing_messages_list", "“conversations” must be a list.")
         return []
-    messages = [
-        {"role": SHAREGPT_ROLES.get(str(turn.get("from")), "?"), "content": turn.get("value")}
-        for turn in turns
-        if isinstance(turn, dict)
-    ]
-    return _read_messages(line, {"messages": messages}, problems)
+    messages = [_sharegpt_turn(turn) if isinstance(turn, dict) else turn for turn in turns]
+    return _read_messages(line, {"messages": [*_system(line, row, problems), *messages]}, problems)
+
+
+def _sharegpt_turn(turn: Payload) -> Payload:
+    message = {"role": SHAREGPT_ROLES.get(str(turn.get("from")), "?"), "content": turn.get("value")}
+    return message | ({"weight": turn["weight"]} if "weight" in turn else {})
 
 
 def _pair(prompt: str, answer: str) -> list[Payload]:
@@ -377,7 +408,21 @@ def _read_alpaca(line: int, row: Row, problems: Problems) -> list[Payload]:
     instruction = _text(line, row, "instruction", problems)
     context = _text(line, row, "input", problems, is_required=False)
     prompt = f"{instruction}\n\n{context}" if context else instruction
-    return _pair(prompt, _text(line, row, "output", problems))
+    before = [*_system(line, row, problems), *_history(line, row, problems)]
+    return [*before, *_pair(prompt, _text(line, row, "output", problems))]
+
+
+def _history(line: int, row: Row, problems: Problems) -> list[Payload]:
+    """Earlier questions and answers of an alpaca record, which are not learnt."""
+    given = row.get("history") or []
+    messages: list[Payload] = []
+    for pair in given if isinstance(given, list) else [given]:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(each, str) and each for each in pair):
+            message = "“history” must be a list of pairs, each of a question and its answer."
+            problems.add(line, "history", "not_a_history", message)
+            return []
+        messages += _pair(*pair)
+    return messages
 
 
 def _read_text_label(line: int, row: Row, problems: Problems) -> list[Payload]:

@@ -64,11 +64,12 @@ def test_all_problems_of_a_file_are_reported_with_their_lines_and_without_values
             b'{"a": "\x00secret"}',
             b'{"a": "\\ud800 secret"}',
             b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            b'{"a": ' + b"9" * 5_000 + b"}",
             b'{"a": "also fine"}',
         ]
     )
     found, problems = read(content)
-    assert [line for line, _ in found] == [1, 8]
+    assert [line for line, _ in found] == [1, 9]
     assert [(p.line, p.code) for p in problems.kept] == [
         (2, "invalid_json"),
         (3, "not_an_object"),
@@ -76,6 +77,7 @@ def test_all_problems_of_a_file_are_reported_with_their_lines_and_without_values
         (5, "nul_character"),
         (6, "lone_surrogate"),
         (7, "too_deep"),
+        (8, "invalid_json"),
     ]
     assert not any("secret" in p.message for p in problems.kept)
 
