@@ -248,7 +248,7 @@ def _read_recipe(table: TomlTable) -> TrainingRecipe:
         checkpoint_every=table.optional_integer("checkpoint_every", least=1),
         patience=table.optional_integer("patience", least=1),
         seed=table.integer("seed", 20),
-        precision=table.text("precision", "auto", choices=("auto", "bf16", "fp32")),
+        precision=table.text("precision", "auto", choices=("auto", "bf16", "fp16", "fp32")),
         packing=table.text("packing", "auto", choices=("auto", "pack", "bucket")),
         prompt_tokens=table.integer("prompt_tokens", 20, least=1, most=1024),
         beta=table.number("beta", 0.1, least=1e-4, most=100.0),

@@ -37,7 +37,9 @@ _KEPT = re.compile(r"checkpoint-[0-9]{8,}\.sealed")
 class State:
     """Counters of a run. ``stale`` counts evaluations without a better state, ``skipped`` updates left out in a row.
 
-    ``best_loss`` is that of the best state, ``best_score`` its score where the best is chosen by a metric.
+    ``left_out`` are all updates that were not made. ``loss_scale`` and the ``good_steps`` since it was last changed are
+    those of ``trainers.loss_scale``. ``best_loss`` is that of the best state, ``best_score`` its score where the best
+    is chosen by a metric.
     """
 
     step: int = 0
@@ -48,6 +50,9 @@ class State:
     best_step: int = 0
     stale: int = 0
     skipped: int = 0
+    left_out: int = 0
+    loss_scale: float | None = None
+    good_steps: int = 0
     micro_tokens: int = 0
     seconds: float = 0.0
 

@@ -22,11 +22,12 @@ from trainers.errors import TrainerError
 #: tokens run equally fast, above that the caches suffer); on an accelerator it fills the device.
 CPU_MICRO_TOKENS = 1024
 CUDA_MICRO_TOKENS = 8192
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Device:
-    """``name`` as torch takes it; ``precision`` is bf16 or fp32."""
+    """``name`` as torch takes it; ``precision`` is bf16, fp16 or fp32."""
 
     name: str
     precision: str
@@ -37,33 +38,42 @@ class Device:
     @property
     def dtype(self) -> torch.dtype:
         """What activations and frozen weights are held in."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return DTYPES[self.precision]
 
 
 def choose_device(precision: str) -> Device:
-    """The device and the precision for ``auto``, ``bf16`` or ``fp32``.
+    """The device and the precision for ``auto``, ``bf16``, ``fp16`` or ``fp32``.
 
     Raises:
         TrainerError: ``device.precision``, when bf16 is demanded of an accelerator that has none.
     """
-    if torch.cuda.is_available():
-        has_bf16 = torch.cuda.is_bf16_supported()
-        if precision == "bf16" and not has_bf16:
-            raise TrainerError("device.precision", "this accelerator has no bf16", "set precision to auto or fp32")
-        return _decided("cuda", precision, has_bf16, "this accelerator computes in bf16", CUDA_MICRO_TOKENS)
+    name = "cuda" if torch.cuda.is_available() else "cpu"
+    reason = "the spec says so"
+    if precision == "auto":
+        precision, reason = _accelerator_precision() if name == "cuda" else _cpu_precision()
+    elif precision == "bf16" and name == "cuda" and not _has_bf16():
+        raise TrainerError("device.precision", "this accelerator has no bf16", "set precision to auto, fp16 or fp32")
+    micro_tokens = CUDA_MICRO_TOKENS if name == "cuda" else CPU_MICRO_TOKENS
+    return Device(name, precision, reason, torch.get_num_threads(), micro_tokens)
+
+
+def _has_bf16() -> bool:
+    """Whether the accelerator multiplies bf16 itself; torch would also take it where it only converts."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _accelerator_precision() -> tuple[str, str]:
+    if _has_bf16():
+        return "bf16", "this accelerator computes in bf16"
+    major, minor = torch.cuda.get_device_capability()
+    return "fp16", f"no bf16 below compute capability 8.0, and this accelerator has {major}.{minor}; fp16 it has"
+
+
+def _cpu_precision() -> tuple[str, str]:
     flags = {"avx512_bf16", "amx_bf16"} & _cpu_flags()
-    return _decided(
-        "cpu", precision, bool(flags), f"this CPU multiplies bf16 ({', '.join(sorted(flags))})", CPU_MICRO_TOKENS
-    )
-
-
-def _decided(name: str, precision: str, has_bf16: bool, reason: str, micro_tokens: int) -> Device:
-    threads = torch.get_num_threads()
-    if precision != "auto":
-        return Device(name, precision, "the spec says so", threads, micro_tokens)
-    if has_bf16:
-        return Device(name, "bf16", reason, threads, micro_tokens)
-    return Device(name, "fp32", "no instructions for bf16 here; it would be slower than fp32", threads, micro_tokens)
+    if flags:
+        return "bf16", f"this CPU multiplies bf16 ({', '.join(sorted(flags))})"
+    return "fp32", "no instructions for bf16 here; it would be slower than fp32"
 
 
 def _cpu_flags() -> set[str]:

@@ -103,7 +103,7 @@ class DataLoaded(Event):
 class TrainStep(Event):
     """One optimiser step: ``loss`` is the mean over its supervised tokens, ``tokens`` those read so far.
 
-    Temperature and power are the accelerator's own sensors, null where there is none or none that can be read.
+    Temperature and power are the accelerator's, null where it tells none; ``loss_scale`` is that of fp16, or null.
     """
 
     name: ClassVar[str] = "train.step"
@@ -119,6 +119,7 @@ class TrainStep(Event):
     eta_seconds: float
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    loss_scale: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from trainers.head_loss import Head, logit_losses
 from trainers.llama_stack import LlamaStack, Unsuitable
 from trainers.recomputation import recompute_layers
 
-#: Mean difference of token losses, in nats, between a way and the model's own output in bf16; in fp32 a two-hundredth
-#: of it. Random tokens far from anything learnt: bf16 alone makes some 0.05 there, a neighbour that shines through
-#: makes whole nats.
+#: Mean difference of token losses, in nats, between a way and the model's own output in bf16; in fp16 a quarter, in
+#: fp32 a two-hundredth of it. Random tokens far from anything learnt: bf16 alone makes some 0.05 there, a neighbour
+#: that shines through makes whole nats.
 TOLERANCE = 0.2
 #: One less the cosine between two ways' gradients; bf16 alone makes some 0.002 on the bundled model.
 MOST_TURNED = 0.05
@@ -322,8 +322,9 @@ def _packed(adapter: Adapter, head: Head) -> Forward:
 _BY_FLASH = "packed through the model's own layers, attention by torch's flash kernel"
 
 
-def _tolerance(adapter: Adapter) -> float:
-    return TOLERANCE if adapter.dtype == torch.bfloat16 else TOLERANCE / 200
+def tolerance_of(dtype: torch.dtype) -> float:
+    """What two ways through a model in that precision may differ by, in nats."""
+    return {torch.bfloat16: TOLERANCE, torch.float16: TOLERANCE / 4}.get(dtype, TOLERANCE / 200)
 
 
 @contextmanager
@@ -378,7 +379,7 @@ class _Trial:
         way.refresh()
         nats = float((losses - self._wanted[0]).abs().mean())
         turned = 1 - float(torch.cosine_similarity(grads, self._wanted[1], dim=0))
-        return _Difference(nats, turned, _tolerance(self._adapter))
+        return _Difference(nats, turned, tolerance_of(self._adapter.dtype))
 
     def _look(self, losses_of: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         self._adapter.clear_grads()

@@ -110,7 +110,8 @@ class Head:
         """The head of a model, which is asked about a few random tokens; to be called without dropout.
 
         Raises:
-            TrainerError: ``model.head``, when the model's output cannot be made of its last states.
+            TrainerError: ``model.head``, when the model's output cannot be made of its last states; ``model.range``,
+                when it is not finite.
         """
         base = adapter.base
         source = torch.Generator().manual_seed(0)
@@ -120,6 +121,12 @@ class Head:
             with adapter.computing():
                 out = base.get_decoder()(input_ids=tokens, use_cache=False)
                 wanted = base(input_ids=tokens, use_cache=False).logits[0].float()
+            if not wanted.isfinite().all():
+                raise TrainerError(
+                    "model.range",
+                    f"what this model says is not finite in {str(adapter.dtype).removeprefix('torch.')}",
+                    "set precision to fp32; where it is not finite there either, the weights are broken",
+                )
             head = cls(adapter, type(out), is_product=False)
             states = out.last_hidden_state[0]
             if not head._is_near(head._by_tail(states), wanted):

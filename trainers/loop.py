@@ -3,7 +3,7 @@
 Guarantees: after ``go`` the best adapter, by held-out loss or by the answers' metric, is in ``best``; a run that was
 interrupted anywhere and taken up again from its checkpoint makes the same steps bit by bit on a CPU with as many
 threads; a step that runs out of memory is repeated in smaller pieces with the same effective batch; updates that are
-not finite are left out, and too many of them in a row end the run.
+not finite are left out, and too many of them in a row end the run, those aside that only halve the scale of fp16.
 Does not: know what a method learns, nor where output goes.
 
 Example:
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers import batches
+from trainers import batches, loss_scale
 from trainers.adapter import Adapter
 from trainers.answers import Answers
 from trainers.archive import load
@@ -90,7 +90,8 @@ class Loop:
         self.schedule = batches.Schedule(self._lengths, spec.batch_tokens, spec.epochs, spec.max_steps, spec.seed)
         self.holding = choose_holding(parts.adapter, group, spec.parallel)
         self._optimiser = AdamW(self.holding.mine, spec.optimiser)
-        self.state = State(micro_tokens=spec.micro_tokens or parts.device.micro_tokens)
+        micro_tokens = spec.micro_tokens or parts.device.micro_tokens
+        self.state = State(micro_tokens=micro_tokens, loss_scale=loss_scale.scale_for(parts.device.precision))
         self.best = self.holding.mine.clone()
         self._average = Average(self.holding.mine, spec.average_decay) if spec.average_decay is not None else None
         self.met = torch.full((2, len(parts.train)), math.nan)
@@ -168,6 +169,7 @@ class Loop:
             return vectors[name].copy_(self.holding.cut(tensor)) if name in vectors else tensor
 
         self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context, keep)
+        self.state.loss_scale = loss_scale.scale_for(self.parts.device.precision, self.state.loss_scale)
         if not vectors.keys() <= tensors.keys():
             raise TrainerError(
                 "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"
@@ -235,9 +237,10 @@ class Loop:
         supervised = sum(sum(marks) for _, marks in sequences)
         units = sum(method.units(train, index) for index in batch)
         losses: dict[int, float] = {}
+        share = loss_scale.factor(self.state) / units
 
         def learn(piece: list[int], micro: MicroBatch) -> float:
-            parts = method.learn(forward, micro, 1 / units).tolist()
+            parts = method.learn(forward, micro, share).tolist()
             losses.update(zip(piece, parts, strict=True))
             return float(sum(parts))
 
@@ -246,28 +249,20 @@ class Loop:
         self._survey(train, batch)
         mine = self.group.share(batch, self._lengths)
         total = self._in_pieces(train, mine, learn, adapter.clear_grads, is_learning=True)
-        grads = self.holding.summed_grads()
+        grads = loss_scale.unscale(self.holding.summed_grads(), self.state)
         total = self.group.total(total)
         self._meet(self._losses_of_all(batch, losses))
         norm = self.holding.norm(grads)
-        clip(grads, norm, spec.optimiser.clip_norm)
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
-        if math.isfinite(total) and math.isfinite(norm):
-            self._optimiser.step(grads, self.state.step, rate)
-            self.holding.publish()
-            if self._average is not None:
-                self._average.follow(self.state.step)
-            self.parts.forward.refresh()
-            self.state.skipped = 0
-        else:
-            self.state.skipped += 1
+        scale = self.state.loss_scale
+        self._update(grads, total, norm, rate)
         tokens = sum(len(tokens) for tokens, _ in sequences)
         pairs = sum(len(tokens) ** 2 for tokens, _ in sequences) // 2
         self.state.step += 1
         self.state.tokens += tokens
         self.state.flops += self._flops.training(tokens, pairs, supervised)
         self._random = torch.get_rng_state()
-        self._report(total / units, rate, norm, tokens / max(1e-9, time.monotonic() - begun))
+        self._report(total / units, rate, norm, scale, tokens / max(1e-9, time.monotonic() - begun))
         if self.state.skipped >= MOST_SKIPPED:
             raise TrainerError(
                 "training.diverged",
@@ -275,6 +270,24 @@ class Loop:
                 "lower optimiser.learning_rate, or set precision to fp32",
                 EXIT_FAULT,
             )
+
+    def _update(self, grads: Tensor, total: float, norm: float, rate: float) -> None:
+        """Moves the weights, unless the step's loss or the length of its gradient is not finite."""
+        state = self.state
+        if math.isfinite(total) and math.isfinite(norm):
+            clip(grads, norm, self.spec.optimiser.clip_norm)
+            self._optimiser.step(grads, state.step - state.left_out, rate)
+            self.holding.publish()
+            if self._average is not None:
+                self._average.follow(state.step - state.left_out)
+            self.parts.forward.refresh()
+            state.skipped = 0
+            loss_scale.raise_scale(state)
+            return
+        state.left_out += 1
+        # A loss comes of the way forth, which knows no scale.
+        if not (math.isfinite(total) and loss_scale.lower_scale(state)):
+            state.skipped += 1
 
     def _survey(self, split: Split, batch: list[int]) -> None:
         """Lets a method see the whole of what it is to be measured on, where it wants that."""
@@ -370,7 +383,7 @@ class Loop:
         self.state.micro_tokens //= 2
         self._speak(MemoryShort(self.spec.run, self.state.step, self.state.micro_tokens, hint))
 
-    def _report(self, loss: float, rate: float, norm: float, speed: float) -> None:
+    def _report(self, loss: float, rate: float, norm: float, scale: float | None, speed: float) -> None:
         left = self.schedule.steps - self.state.step
         self._speak(
             TrainStep(
@@ -382,6 +395,7 @@ class Loop:
                 loss=loss,
                 learning_rate=rate,
                 grad_norm=norm,
+                loss_scale=scale,
                 tokens_per_second=speed,
                 memory_bytes=memory_bytes(self.parts.device.name),
                 eta_seconds=left * self.seconds / self.state.step,

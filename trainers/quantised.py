@@ -19,10 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.device import DTYPES
 from trainers.errors import TrainerError
 from trainers.spec import QuantiseSpec
-
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def check_quantiser() -> None:
@@ -56,7 +55,7 @@ def bits_and_bytes(quantise: QuantiseSpec, dtype: torch.dtype) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=quantise.is_double,
-        bnb_4bit_compute_dtype=_DTYPES.get(quantise.compute, dtype),
+        bnb_4bit_compute_dtype=DTYPES.get(quantise.compute, dtype),
     )
 
 

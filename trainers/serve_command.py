@@ -17,7 +17,7 @@ from typing import TextIO
 from trainers.errors import TrainerError
 from trainers.events import ServeStopped
 from trainers.process import Speaker, Stop
-from trainers.spec import QuantiseSpec
+from trainers.spec import PRECISIONS, QuantiseSpec
 
 NO_RUN = "-"
 #: The forms of ``QuantiseSpec`` as one word.
@@ -28,7 +28,7 @@ def declare(serve: argparse.ArgumentParser) -> None:
     """Names the command's arguments."""
     serve.add_argument("--model", type=Path, required=True, help="folder of the base model")
     serve.add_argument("--digest", help="what the folder's digest has to be")
-    serve.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    serve.add_argument("--precision", choices=PRECISIONS, default="auto")
     serve.add_argument("--quantise", choices=tuple(_QUANTISED), help="how the base was held while it was trained on")
     serve.add_argument("--socket", type=Path, required=True)
     serve.add_argument("--tcp", metavar="HOST:PORT", help="listen there as well; an address of this machine")

@@ -24,7 +24,7 @@ from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.device import choose_device
 from trainers.engine import Ask, Body, Engine, Limits, Row
 from trainers.errors import TrainerError
-from trainers.forward import TOLERANCE
+from trainers.forward import tolerance_of
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.process import Speaker, Stop, forbid_dumps
 from trainers.quantised import form_of, weight_of
@@ -110,8 +110,7 @@ def try_rows(model: Any) -> RowLayers:
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AssertionError) as fault:
         raise _unservable(f"it does not take rows ({type(fault).__name__})") from None
     difference = max(float(_distance(a, b)) for a, b in zip(expected, found, strict=True))
-    tolerance = TOLERANCE if words.dtype == torch.bfloat16 else TOLERANCE / 200
-    if not difference <= tolerance:
+    if not difference <= tolerance_of(words.dtype):
         raise _unservable(f"its answers by rows differ by {difference:.1e} nats from its own")
     return layers
 

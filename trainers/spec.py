@@ -54,6 +54,8 @@ TAGGED = ("token-classification",)
 LABELLED = ("classification", *TAGGED)
 
 SHARDS = ("none", "optimiser", "weights")
+#: What products are made in; ``auto`` is what the machine does well (``trainers.device``).
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 
 _TOKEN = Text(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}", "a short token without spaces")
 _PATH = Text(r"[^\x00]{1,4096}", "a path")
@@ -132,7 +134,7 @@ class QuantiseSpec:
 
     form: str = declared(Choice(("nf4", "int8")), "nf4")
     is_double: bool = declared(Flag(), True)
-    compute: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
+    compute: str = declared(Choice(PRECISIONS), "auto")
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class Spec:
     average_decay: float | None = declared(Maybe(Number(above=0.0, below=1.0)), None)
     keep_checkpoints: int = declared(Whole(1, 1000), 1)
     seed: int = declared(Whole(0, 2**32 - 1), 0)
-    precision: str = declared(Choice(("auto", "bf16", "fp32")), "auto")
+    precision: str = declared(Choice(PRECISIONS), "auto")
     packing: str = declared(Choice(("auto", "pack", "bucket")), "auto")
     recompute: str = declared(Choice(("auto", "always", "never")), "auto")
 

@@ -197,7 +197,7 @@ def _machine(last: FineTune | None, processes: int) -> tuple[Machine, int]:
     """
     facts = last.facts if last is not None else {}
     device = str(facts.get("device") or "cpu")
-    number = 2 if str(facts.get("precision") or _cpu_precision()) == "bf16" else 4
+    number = 4 if str(facts.get("precision") or _cpu_precision()) == "fp32" else 2
     machine, found = Machine(device, number, MICRO_TOKENS[device]), facts.get("fit", {}).get("free_bytes")
     if device == "cuda" and found:
         return machine, int(found)

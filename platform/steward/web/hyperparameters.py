@@ -103,7 +103,13 @@ FIELDS = (
         SHARDS,
         usual=USUAL_PARALLEL["shard"],
     ),
-    Field("precision", "Precision", "auto: bf16 where the machine has it", str, ("auto", "bf16", "fp32")),
+    Field(
+        "precision",
+        "Precision",
+        "auto: bf16 where the machine has it, else fp16 on a GPU",
+        str,
+        ("auto", "bf16", "fp16", "fp32"),
+    ),
     Field("packing", "Packing", "several records in one row", str, ("auto", "pack", "bucket")),
     Field("seed", "Seed", "same seed, same order"),
 )
