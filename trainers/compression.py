@@ -189,7 +189,7 @@ def _room(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: S
     stored = torch.float16 if device.precision == "fp32" and fits_fp16(bench.adapter) else device.dtype
     held_out = _records(spec, keys, "validation", EXAM_RECORDS, stop)
     some = _split(spec, _records(spec, keys, "train", CALIBRATION_ROWS, stop), tokenizer)
-    calibration = [list(some.tokens_of(index)) for index in range(len(some))]
+    calibration = [some.tokens_of(index) for index in range(len(some))]
     asked = _records(spec, keys, "test", task.limit, stop) if task.metric else []
     asked = [record for record in asked if record.is_reference]
     exam = Exam.of(_split(spec, held_out, tokenizer), tokenizer, held_out, bench.stops, 0, spec.max_length)

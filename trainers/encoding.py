@@ -8,7 +8,7 @@ and some 40 bytes a record stay. Does not: keep that promise for judged answers,
 
 Example:
     >>> split = encode(read_records(...), tokenizer, max_length=1024, too_long="truncate")
-    >>> split.tokens_of(0), split.supervised_of(0)
+    >>> split.tokens_of(0), split.marks_of(0)
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainers.errors import TrainerError
 from trainers.number_store import NumberStore
@@ -38,6 +41,8 @@ PLAIN_TEMPLATE = (
 
 #: Marks a token as learnt; no vocabulary reaches this far.
 _LEARNT = 1 << 30
+#: (T,) tokens, and (T,) whether each is learnt.
+Sequence = tuple[NDArray[np.int64], NDArray[np.bool_]]
 
 
 class Texts:
@@ -70,13 +75,14 @@ class Split:
     pairs ``rejected`` holds the worse answers behind the same prompts, and ``reference`` (2, records) what the
     untouched model thinks of chosen and rejected ones. Of classification records (prompts only) ``labels`` holds the
     label's number each, of texts with spans ``tags`` the number of each token's tag. Of judged answers ``are_good``
-    says which are good ones, and ``rejected`` holds another record's answer to the same prompt.
+    says which are good ones, and ``rejected`` holds another record's answer to the same prompt. ``learnt`` counts the
+    tokens of each record that are learnt.
     """
 
     ids: Texts = field(default_factory=Texts)
     numbers: NumberStore = field(default_factory=NumberStore)
     starts: array[int] = field(default_factory=lambda: array("q", [0]))
-    supervised: int = 0
+    learnt: array[int] = field(default_factory=lambda: array("i"))
     truncated: int = 0
     truncated_tokens: int = 0
     refused: int = 0
@@ -97,8 +103,19 @@ class Split:
 
     def length_of(self, index: int) -> int:
         """Tokens of a record, of both answers where it is a pair."""
-        own = len(self.prefix) + self.starts[index + 1] - self.starts[index]
-        return own if self.rejected is None else own + len(self.prefix) + self.rejected.length_of(index)
+        return sum(self.side_lengths_of(index))
+
+    def side_lengths_of(self, index: int) -> list[int]:
+        """Tokens of a record; of a pair first those with the chosen, then those with the rejected answer."""
+        return [len(self.prefix) + side.starts[index + 1] - side.starts[index] for side in self._sides]
+
+    def learnt_of(self, index: int) -> int:
+        """Tokens of a record that are learnt, of both answers where it is a pair."""
+        return sum(side.learnt[index] for side in self._sides)
+
+    @property
+    def _sides(self) -> list[Split]:
+        return [self] if self.rejected is None else [self, self.rejected]
 
     @property
     def longest_row(self) -> int:
@@ -114,33 +131,31 @@ class Split:
     @property
     def supervised_count(self) -> int:
         """Tokens that are learnt, of both answers where records are pairs; of classification one a record."""
-        if self.labels is not None:
-            return len(self.labels)
-        return self.supervised + (self.rejected.supervised if self.rejected is not None else 0)
+        return len(self.labels) if self.labels is not None else sum(sum(side.learnt) for side in self._sides)
 
-    def sequences_of(self, index: int) -> list[tuple[array[int], array[int]]]:
+    def sequences_of(self, index: int) -> list[Sequence]:
         """Tokens and marks of a record; of a pair first the chosen, then the rejected answer."""
-        sides = [self] if self.rejected is None else [self, self.rejected]
-        before = (array("i", self.prefix), array("b", bytes(len(self.prefix))))
-        return [(before[0] + side.own_tokens_of(index), before[1] + side._own_marks_of(index)) for side in sides]
+        return [side._sequence(self.prefix, index) for side in self._sides]
 
-    def tokens_of(self, index: int) -> array[int]:
+    def tokens_of(self, index: int) -> list[int]:
         """Token ids of a record."""
-        return array("i", self.prefix) + self.own_tokens_of(index)
+        tokens: list[int] = self._sequence(self.prefix, index)[0].tolist()
+        return tokens
 
-    def marks_of(self, index: int) -> array[int]:
-        """1 for each token of a record that is learnt, else 0."""
-        return array("b", bytes(len(self.prefix))) + self._own_marks_of(index)
+    def marks_of(self, index: int) -> list[bool]:
+        """Whether each token of a record is learnt."""
+        marks: list[bool] = self._sequence(self.prefix, index)[1].tolist()
+        return marks
 
-    def own_tokens_of(self, index: int) -> array[int]:
+    def own_tokens_of(self, index: int) -> list[int]:
         """Token ids of a record without those of a soft prompt, which stand for no text."""
-        return array("i", (number & ~_LEARNT for number in self._numbers_of(index)))
+        return self.tokens_of(index)[len(self.prefix) :]
 
-    def _own_marks_of(self, index: int) -> array[int]:
-        return array("b", (number >= _LEARNT for number in self._numbers_of(index)))
-
-    def _numbers_of(self, index: int) -> array[int]:
-        return self.numbers.between(self.starts[index], self.starts[index + 1])
+    def _sequence(self, prefix: tuple[int, ...], index: int) -> Sequence:
+        numbers = np.array(
+            array("i", prefix) + self.numbers.between(self.starts[index], self.starts[index + 1]), dtype=np.int64
+        )
+        return numbers & ~_LEARNT, numbers >= _LEARNT
 
     def tags_at(self, index: int) -> array[int]:
         """The number of each token's tag, of a text with spans."""
@@ -152,7 +167,7 @@ class Split:
         self.ids.append(record_id)
         self.numbers.extend(token | _LEARNT if mark else token for token, mark in zip(tokens, marks, strict=True))
         self.starts.append(len(self.numbers))
-        self.supervised += sum(marks)
+        self.learnt.append(sum(marks))
 
 
 def as_chat(messages: Iterable[Message]) -> list[dict[str, Any]]:

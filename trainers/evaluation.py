@@ -275,7 +275,7 @@ def _judgements(spec: Spec, split: Split, likely: dict[str, list[float]]) -> Jud
         run=spec.run,
         ids=list(split.ids),
         are_good=[bool(each) for each in split.are_good],
-        tokens=[sum(split.marks_of(index)) for index in range(len(split))],
+        tokens=split.learnt.tolist(),
         base_likelihoods=likely["base"],
         tuned_likelihoods=likely["tuned"],
         refused=split.refused,

@@ -73,7 +73,7 @@ class Exam:
         for index in range(len(split)):
             if len(targets) >= COMPARED_POSITIONS:
                 break
-            tokens = list(split.tokens_of(index))
+            tokens = split.tokens_of(index)
             marks = split.marks_of(index)
             asked = [place for place, mark in enumerate(marks) if mark and (place or split.tags is not None)]
             asked = asked[: COMPARED_POSITIONS - len(targets)]

@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,8 +78,7 @@ def micro_batch(split: Split, indices: list[int], device: str) -> MicroBatch:
     """Puts records of a split behind each other."""
     sides = zip(*(split.sequences_of(index) for index in indices), strict=True)
     sequences = [sequence for side in sides for sequence in side]
-    tokens = torch.cat([torch.tensor(each, dtype=torch.int64) for each, _ in sequences])
-    marks = torch.cat([torch.tensor(each, dtype=torch.bool) for _, each in sequences])
+    tokens, marks = (torch.from_numpy(np.concatenate(part)) for part in zip(*sequences, strict=True))
     lengths = [len(each) for each, _ in sequences]
     owners = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     # The first token of a sequence is never marked, so the position before a marked one is of the same sequence.

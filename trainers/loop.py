@@ -233,8 +233,8 @@ class Loop:
         batch = self.schedule.batch(self.state.step)
         adapter, spec = self.parts.adapter, self.spec
         train, method, forward = self.parts.train, self.parts.method, self.parts.forward
-        sequences = [sequence for index in batch for sequence in train.sequences_of(index)]
-        supervised = sum(sum(marks) for _, marks in sequences)
+        lengths = [length for index in batch for length in train.side_lengths_of(index)]
+        supervised = sum(map(train.learnt_of, batch))
         units = sum(method.units(train, index) for index in batch)
         losses: dict[int, float] = {}
         share = loss_scale.factor(self.state) / units
@@ -256,8 +256,7 @@ class Loop:
         rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
         scale = self.state.loss_scale
         self._update(grads, total, norm, rate)
-        tokens = sum(len(tokens) for tokens, _ in sequences)
-        pairs = sum(len(tokens) ** 2 for tokens, _ in sequences) // 2
+        tokens, pairs = sum(lengths), sum(length**2 for length in lengths) // 2
         self.state.step += 1
         self.state.tokens += tokens
         self.state.flops += self._flops.training(tokens, pairs, supervised)

@@ -117,7 +117,7 @@ def _seal_lines(path: Path, lines: Iterable[dict[str, Any]], key: bytes, context
 
 
 def _text(split: Split, index: int, tokenizer: Any) -> str:
-    text: str = tokenizer.decode(split.own_tokens_of(index).tolist())
+    text: str = tokenizer.decode(split.own_tokens_of(index))
     return text
 
 

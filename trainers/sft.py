@@ -24,7 +24,7 @@ class Sft:
 
     def units(self, split: Split, index: int) -> int:
         """The supervised tokens of a record, over which a step's loss is a mean."""
-        return sum(split.marks_of(index))
+        return split.learnt_of(index)
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each record's part in nats, (records,)."""

@@ -42,7 +42,7 @@ class TokenClassification:
 
     def units(self, split: Split, index: int) -> int:
         """The tokens of a record that have a tag, over which a step's loss is a mean."""
-        return sum(split.marks_of(index))
+        return split.learnt_of(index)
 
     def logits(self, forward: Forward, batch: MicroBatch) -> Tensor:
         """(S, tags) fp32."""

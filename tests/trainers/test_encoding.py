@@ -37,7 +37,7 @@ def test_only_the_answer_is_learnt_and_the_prompt_is_what_generation_sees(tokeni
     split = encode([record], tokenizer, 200, "refuse")
     assert learnt(split, tokenizer) == "4<|end|>\n"
     prompt = prompt_tokens(tokenizer, record, 200)
-    assert list(split.tokens_of(0))[: len(prompt)] == prompt
+    assert split.tokens_of(0)[: len(prompt)] == prompt
     assert not any(split.marks_of(0)[: len(prompt)])
 
 
@@ -69,8 +69,8 @@ def test_all_turns_of_the_assistant_are_those_that_transformers_masks(tokenizer)
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
-    assert list(split.tokens_of(0)) == masked["input_ids"]
-    assert list(split.marks_of(0)) == masked["assistant_masks"]
+    assert split.tokens_of(0) == masked["input_ids"]
+    assert split.marks_of(0) == masked["assistant_masks"]
     turns[2] = (*turns[2], 0)
     assert learnt(encode([talk(*turns)], tokenizer, 200, "refuse", are_all_learnt=True), tokenizer) == "second<|end|>\n"
 

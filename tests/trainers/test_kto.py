@@ -112,7 +112,9 @@ def test_beside_each_answer_stands_the_one_before_it(bench):
     split = encode_judged([judged("a", "x", True), long, judged("c", "z", False)], tokenizer, 100, "refuse")
     assert (len(split), split.refused, list(split.are_good)) == (2, 1, [1, 0])
     plain = [encode([judged(question, answer, True)], tokenizer, 100, "refuse") for question, answer in ("az", "cx")]
-    assert [split.sequences_of(index)[1] for index in (0, 1)] == [each.sequences_of(0)[0] for each in plain]
+    for index, other in enumerate(plain):
+        for found, expected in zip(split.sequences_of(index)[1], other.sequences_of(0)[0], strict=True):
+            assert found.tolist() == expected.tolist()
 
 
 def verdicts(kit, count, seed, name):

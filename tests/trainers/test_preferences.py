@@ -165,8 +165,9 @@ def test_a_pair_is_one_prompt_with_two_answers_and_refused_as_one(bench):
     assert list(split.lengths) == [sum(batch.lengths)]
     assert split.supervised_count == len(batch.targets)
     cut = encode_pairs([long], tokenizer, 120, "truncate")
-    assert (cut.truncated, [len(tokens) for tokens, _ in cut.sequences_of(0)][1]) == (1, 120)
-    assert cut.sequences_of(0)[0] == encode([Record("p", long.messages)], tokenizer, 120, "refuse").sequences_of(0)[0]
+    assert (cut.truncated, cut.side_lengths_of(0)[1]) == (1, 120)
+    plain = encode([Record("p", long.messages)], tokenizer, 120, "refuse")
+    assert (cut.tokens_of(0), cut.marks_of(0)) == (plain.tokens_of(0), plain.marks_of(0))
 
 
 @pytest.mark.parametrize(
