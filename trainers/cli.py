@@ -32,7 +32,7 @@ from trainers.errors import (
 )
 from trainers.events import ModelPrepared, RunCancelled, RunFailed, RunPaused
 from trainers.keys import Keys, read_keys
-from trainers.process import Speaker, Stop, only_one, prepare_process
+from trainers.process import Speaker, Stop, default_threads, keep_threads_awake, only_one, prepare_process
 from trainers.spec import Spec, SpecError, load_spec
 
 if TYPE_CHECKING:
@@ -213,9 +213,8 @@ def _command(arguments: argparse.Namespace, spec: Spec, stdin: TextIO, speak: Sp
 
 
 def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, speak: Speaker, stop: Stop) -> None:
+    keep_threads_awake()
     import torch
-
-    from trainers.device import default_threads
 
     torch.set_num_threads(default_threads())
     if arguments.command == "validate":

@@ -10,7 +10,6 @@ Example:
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,10 +115,3 @@ class Sensors:
         except Exception:  # noqa: BLE001 - the reader's own errors are of a library that may be absent
             self._broken.add(name)
             return None
-
-
-def default_threads() -> int:
-    """OMP_NUM_THREADS where it is set, else two, else what the process may use."""
-    named = os.environ.get("OMP_NUM_THREADS", "")
-    available = len(os.sched_getaffinity(0))
-    return int(named) if named.isdecimal() and int(named) > 0 else min(2, available)

@@ -53,8 +53,8 @@ def carry_out(arguments: argparse.Namespace, stdin: TextIO, speak: Speaker) -> N
     with stop.listening():
         import torch
 
-        from trainers.device import default_threads
         from trainers.engine import Limits
+        from trainers.process import default_threads
         from trainers.served_model import Settings, serve
         from trainers.serving import Doors
 

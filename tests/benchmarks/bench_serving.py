@@ -26,9 +26,10 @@ from trainers.adapter import lay_lora
 from trainers.archive import pack
 from trainers.base_model import load_base, load_tokenizer
 from trainers.bundled import prepare_bundled
-from trainers.device import choose_device, default_threads
+from trainers.device import choose_device
 from trainers.encoding import render
 from trainers.model_folder import check_folder
+from trainers.process import default_threads
 from trainers.shards import Message
 from trainers.spec import LoraSpec
 

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from trainers.process import available_cores
+
 NVIDIA_SMI_SECONDS = 20.0
 MOST_CPU_SLOTS = 64
 _CPU = re.compile(r"cpu:([1-9][0-9]?)")
@@ -80,6 +82,6 @@ def device_environment(devices: Sequence[str]) -> Mapping[str, str]:
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     slots = sum(name.startswith("cpu:") for name in local_devices())
     if not gpus and slots > 1:
-        share = max(1, len(os.sched_getaffinity(0)) // slots)
+        share = max(1, available_cores() // slots)
         environment["OMP_NUM_THREADS"] = str(min(int(os.environ.get("OMP_NUM_THREADS") or share), share))
     return environment
