@@ -6,9 +6,9 @@ By hand, where liger-kernel and Triton are installed (both are far too large for
     python tests/trainers/prove_liger.py            # tiny models of each family in trainers.fused_kernels.FAMILIES
     python tests/trainers/prove_liger.py FOLDER     # a base model in bf16, some minutes
 
-The interpreter runs the kernels' text on numpy. Three of its gaps are filled here: it hands floats to a kernel as they
-are, where the compiler makes them fp32; it has no functions of CUDA's library, for which Triton's own stand; and it
-would add bf16 numbers as the integers that it keeps them in.
+The interpreter runs the kernels' text on numpy. Four of its gaps are filled here: it hands floats to a kernel as they
+are, where the compiler makes them fp32; it has no functions of CUDA's library, for which Triton's own stand; it would
+add bf16 numbers as the integers that it keeps them in; and it cuts fp32 numbers off to bf16 where a GPU rounds them.
 """
 
 import sys
@@ -42,7 +42,7 @@ def _with_floats(argument):
     return tl.tensor(interpreter.TensorHandle(np.array([argument], dtype=np.float32), tl.float32), tl.float32)
 
 
-_on_numpy = interpreter.InterpreterBuilder.binary_op
+_on_numpy, _cut_off = interpreter.InterpreterBuilder.binary_op, interpreter.InterpreterBuilder.cast_impl
 
 
 def _through_fp32(self, lhs, rhs, op):
@@ -50,6 +50,13 @@ def _through_fp32(self, lhs, rhs, op):
         return _on_numpy(self, lhs, rhs, op)
     found = _on_numpy(self, *(self.cast_impl(each, tl.float32) for each in (lhs, rhs)), op)
     return self.cast_impl(found, tl.bfloat16) if found.data.dtype == np.float32 else found
+
+
+def _rounded(self, source, wanted):
+    if (source.dtype.scalar, wanted.scalar) != (tl.float32, tl.bfloat16):
+        return _cut_off(self, source, wanted)
+    bits = torch.from_numpy(np.ascontiguousarray(source.data)).bfloat16().view(torch.int16)
+    return interpreter.TensorHandle(bits.numpy().view(np.uint16), wanted.scalar)
 
 
 @triton.jit
@@ -64,6 +71,7 @@ def tanh(x):
 
 interpreter._implicit_cvt = _with_floats
 interpreter.InterpreterBuilder.binary_op = _through_fp32
+interpreter.InterpreterBuilder.cast_impl = _rounded
 libdevice.rsqrt, libdevice.tanh = rsqrt, tanh
 
 

@@ -1,6 +1,8 @@
 """Tokens, idempotency keys, cursor pages and the one shape of errors."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from django.utils import timezone
 from steward.accounts import actions as accounts
 from steward.accounts.models import ApiToken, IdempotentRequest
 from steward.accounts.roles import Permission, Role
+from steward.api.schema import Generator
 from steward.audit.actor import Actor
 from steward.datasets.models import Dataset, DatasetVersion
 
@@ -334,6 +337,27 @@ def test_the_description_is_whole_and_valid(rooms: Any, capsys: pytest.CaptureFi
     assert len({op["operationId"] for op in operations}) == len(operations)
     assert all("default" in op["responses"] and op["tags"] and op["description"] for op in operations)
     assert schema["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+def test_the_first_two_readers_at_once_both_get_the_description(rooms: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from drf_spectacular import plumbing
+    from drf_spectacular.extensions import OpenApiViewExtension
+
+    def absent(name: str) -> None:
+        time.sleep(0.05)  # long enough for the other to begin as well
+        raise ImportError(name)
+
+    class OfAPartThatIsNotInstalled(OpenApiViewExtension):
+        target_class = "absent.View"
+
+    monkeypatch.setattr(plumbing, "import_string", absent)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(Generator().get_schema, public=True) for _ in range(2)]
+            one, other = (each.result() for each in asked)
+    finally:
+        OpenApiViewExtension._registry.remove(OfAPartThatIsNotInstalled)
+    assert one["paths"] == other["paths"]
 
 
 def test_the_page_about_it_has_nothing_inline_and_the_house_s_policy(rooms: Any) -> None:
