@@ -63,6 +63,7 @@ class TrainingRecipe:
     alpha: int
     dropout: float
     targets: tuple[str, ...]
+    init: str
     learning_rate: float
     weight_decay: float
     warmup_ratio: float
@@ -100,7 +101,11 @@ class TrainingRecipe:
                 "alpha": self.alpha,
                 "dropout": self.dropout,
                 "targets": list(self.targets),
-            } | ({"is_rank_stabilised": True} if way == "rslora" else {})
+            }
+        if way in ("lora", "rslora"):
+            fields["lora"]["init"] = self.init
+        if way == "rslora":
+            fields["lora"]["is_rank_stabilised"] = True
         if way == "qlora":
             fields["quantise"] = {"form": "nf4"}
         if way == "prompt":
@@ -234,6 +239,7 @@ def _read_recipe(table: TomlTable) -> TrainingRecipe:
         alpha=table.integer("alpha", 32, least=1, most=4096),
         dropout=table.number("dropout", 0.0, least=0.0, most=0.9),
         targets=table.texts("targets", ("all-linear",)),
+        init=table.text("init", "default", choices=("default", "pissa")),
         learning_rate=table.number("learning_rate", least=1e-7, most=1.0),
         weight_decay=table.number("weight_decay", 0.0, least=0.0, most=1.0),
         warmup_ratio=table.number("warmup_ratio", 0.05, least=0.0, most=0.9),

@@ -77,6 +77,13 @@ FIELDS = (
     Field("optimiser.warmup_ratio", "Warm-up", "share of all steps", float),
     Field("optimiser.weight_decay", "Weight decay", "", float),
     Field("optimiser.clip_norm", "Clip", "norm of the gradient; 0: off", float),
+    Field(
+        "lora.init",
+        "Adapter begins",
+        "default: as nothing; pissa: as the base's largest parts, which learns more in few steps and starts slower",
+        str,
+        ("default", "pissa"),
+    ),
     Field("lora.dropout", "Dropout", "of the adapter's inputs", float),
     Field("evaluate_every", "Held-out loss every", "steps; empty: automatic", is_optional=True),
     Field("checkpoint_every", "Checkpoint every", "steps; empty: automatic", is_optional=True),
