@@ -254,7 +254,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Fine-tunes language models on data that may not leak, and proves afterwards what happened.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
-    "DEFAULT_GENERATOR_CLASS": "steward.api.schema.Generator",
+    "DEFAULT_GENERATOR_CLASS": "steward.api.schema_generator.Generator",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from steward.api.schema import Generator
+from steward.api.schema_generator import Generator
 from tests.steward.house import visits
 
 pytestmark = pytest.mark.browser

@@ -1,9 +1,7 @@
 """The OpenAPI description and the page that shows it, under the same content policy as everything else."""
 
-from threading import Lock
 from typing import Any
 
-from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -34,20 +32,6 @@ def add_problems(result: dict[str, Any], generator: Any, request: Any, public: b
         for operation in operations.values():
             operation["responses"]["default"] = {"description": "What went wrong.", "content": _CONTENT}
     return result
-
-
-class Generator(SchemaGenerator):
-    """Makes one description at a time: the library resolves its extensions once for all threads, without a lock.
-
-    Two first readers at once got an error instead of the description.
-    """
-
-    _ONE_AT_A_TIME = Lock()
-
-    def get_schema(self, *arguments: Any, **named: Any) -> Any:
-        """See the library's."""
-        with self._ONE_AT_A_TIME:
-            return super().get_schema(*arguments, **named)  # type: ignore[no-untyped-call]
 
 
 class Description(SpectacularJSONAPIView):

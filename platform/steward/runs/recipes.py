@@ -93,7 +93,7 @@ def _chosen(own: TrainingRecipe, changes: Mapping[str, Any], subject: object) ->
         problems.append(f"way: {WAYS[way].title} cannot carry what {METHODS[method].title} trains")
     if problems:
         raise Refused(f"The recipe is not valid. {'; '.join(problems)}", code="recipe_invalid", subject=subject)
-    return METHODS[method], WAYS[way]
+    return METHODS[method], WAYS["qlora" if way == "lora" and changes.get("quantise") else way]
 
 
 def usual_rate(own: TrainingRecipe, method: Method, way: Way) -> float:

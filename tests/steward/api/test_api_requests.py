@@ -14,7 +14,7 @@ from django.utils import timezone
 from steward.accounts import actions as accounts
 from steward.accounts.models import ApiToken, IdempotentRequest
 from steward.accounts.roles import Permission, Role
-from steward.api.schema import Generator
+from steward.api.schema_generator import Generator
 from steward.audit.actor import Actor
 from steward.datasets.models import Dataset, DatasetVersion
 
