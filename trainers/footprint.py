@@ -26,8 +26,8 @@ PROCESS_BYTES = {"cpu": 900 * MEBIBYTE, "cuda": 0}
 #: Logits of supervised positions exist in chunks, in two precisions and with their gradient; where a model does more
 #: than a product, in more copies of smaller chunks. Source: trainers.head_loss, CHUNK_BYTES.
 HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)
-#: Of each trained number while the result is packed: as it ships, in its file and in the archive.
-ARCHIVE_BYTES = 12
+#: While the result is packed each trained number is there so many times: as it ships, in its file and in the archive.
+ARCHIVE_COPIES = 3
 #: Of more records than this an even sample is looked at.
 MOST_RECORDS = 100_000
 #: Evaluations of a run whose spec leaves it open.
@@ -174,13 +174,15 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
         activations = tokens * (shape.layers * shape.width * plan.dtype_bytes + by_layer)
     else:
         activations, shares = tokens * shape.layers * by_layer, shares * shape.layers
+    activations, head = activations + in_backward, _head_bytes(spec, shape, plan)
+    between_passes = max(0, trained * _bytes_between_passes(spec, plan) - activations - shares - head)
     return Footprint(
         process=PROCESS_BYTES[plan.device],
         weights=_weights_bytes(spec, shape, plan, kept),
-        trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
-        activations=activations + in_backward,
+        trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape) + between_passes,
+        activations=activations,
         attention=shares,
-        head=_head_bytes(spec, shape, plan),
+        head=head,
     )
 
 
@@ -230,18 +232,29 @@ def _frozen_bytes(spec: Spec, shape: ModelShape, kept: int) -> int:
 def _trained_bytes(spec: Spec, plan: Plan) -> float:
     """What each trained number costs: itself, gradient, two moments, the best state and the update in hand, in fp32.
 
-    Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with. A checkpoint is
-    written in pieces and costs nothing. With ``parallel.shard`` a process has its part of all but weights and gradients
-    (of these two as well where layers are spread and trained), and a part of the weights and of the sum of gradients;
-    the first process, whose need this is, puts the result together at the end.
+    Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with. With
+    ``parallel.shard`` a process has its part of all but weights and gradients (of these two as well where layers are
+    spread and trained), and a part of the weights and of the sum of gradients.
     """
     holders = spec.parallel.holders
     own = 4 * (spec.way != "full") + plan.dtype_bytes * (plan.forward == "layers")
     state = 4 * 4 + 4 * (spec.average_decay is not None)
-    archive = (ARCHIVE_BYTES + 4 * (holders > 1)) * (plan.device == "cpu")
     if _is_spread(spec) and spec.way == "full":
-        return own + (4 + state) / holders + archive
-    return own + 4 + (state + 8 * (holders > 1)) / holders + archive
+        return own + (4 + state) / holders
+    return own + 4 + (state + 8 * (holders > 1)) / holders
+
+
+def _bytes_between_passes(spec: Spec, plan: Plan) -> int:
+    """What each trained number costs in main memory while no micro-batch is under way, which leaves room for it.
+
+    At the end the first process, whose need this is, packs the result, which it first puts together where it lies in
+    parts; a ring between machines adds up a copy of gradients that lie whole. A checkpoint is written in pieces.
+    """
+    if plan.device != "cpu":
+        return 0
+    shipped = plan.dtype_bytes if spec.way == "full" else 4
+    is_added = spec.parallel.nodes > 1 and spec.parallel.shard == "none"
+    return max(ARCHIVE_COPIES * shipped + 4 * (spec.parallel.holders > 1), 4 * is_added)
 
 
 def _cast_copies(spec: Spec, shape: ModelShape, plan: Plan) -> int:

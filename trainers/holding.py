@@ -75,14 +75,15 @@ class Holding:
     def having(self, part: Tensor) -> Iterator[None]:
         """Has all compute with other weights for a while."""
         kept = self.mine.detach().clone()
-        self._put(part)
+        self.put(part)
         try:
             yield
         finally:
-            self._put(kept)
+            self.put(kept)
 
     @torch.no_grad()
-    def _put(self, part: Tensor) -> None:
+    def put(self, part: Tensor) -> None:
+        """Has all compute with other weights from now on."""
         self.mine.copy_(part)
         self.publish()
 

@@ -479,6 +479,11 @@ class Loop:
         finally:
             self.parts.forward.refresh()
 
+    def go_back_to_best(self) -> None:
+        """Puts the best state in the place of the last one, for good; all processes do."""
+        self.holding.put(self.best)
+        self.parts.forward.refresh()
+
     def _is_better(self, loss: float, score: float | None) -> bool:
         """Than the best state so far: a higher score, where scores decide, and else a lower loss."""
         if score is None or not math.isfinite(loss) or self.state.best_score is None:

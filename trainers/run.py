@@ -281,6 +281,7 @@ def prepare(
         )
     )
     if not has_checkpoint(out):
+        group.total(0.0)  # all try at once, as they will work: those of one machine share its memory and its cores
         _foretell(spec, bench, speak)
     return loop, folder, bench.tokenizer
 
@@ -335,9 +336,11 @@ def train(
             "lower optimiser.learning_rate, or set precision to fp32",
             EXIT_FAULT,
         )
-    with loop.having(loop.best):
-        measured = loop.holding.by_first(lambda: measure_records(loop, tokenizer, out, keys.output_key, stop))
     best = loop.holding.whole(loop.best)
+    loop.go_back_to_best()
+    if loop.parts.adapter.spread is None:
+        group.release()  # the first process has all that is left to do, which may take long
+    measured = loop.holding.by_first(lambda: measure_records(loop, tokenizer, out, keys.output_key, stop))
     group.release()
     if measured is None:
         return

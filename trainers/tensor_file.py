@@ -49,10 +49,14 @@ def header_of(forms: Mapping[str, tuple[torch.Size, torch.dtype]], metadata: Map
 
 
 def pieces_of(tensor: Tensor) -> Iterator[memoryview]:
-    """The bytes of a tensor."""
+    """The bytes of a tensor. A piece is good until the next one is asked for.
+
+    Whoever still holds the last piece would otherwise keep the whole tensor, while the next one is made.
+    """
     flat: Any = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
     for begin in range(0, flat.size, PIECE_BYTES):
-        yield memoryview(flat[begin : begin + PIECE_BYTES])
+        with memoryview(flat[begin : begin + PIECE_BYTES]) as piece:
+            yield piece
 
 
 def pieces_of_file(tensors: Mapping[str, Tensor | Later], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:

@@ -1,12 +1,14 @@
 """What is written in pieces is what safetensors reads, and no piece is large."""
 
+import weakref
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
 
 from trainers import tensor_file
-from trainers.tensor_file import pieces_of_file
+from trainers.tensor_file import Later, pieces_of_file
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.uint8]
 
@@ -29,6 +31,22 @@ def test_safetensors_reads_what_the_pieces_make(forms):
 def test_a_large_tensor_leaves_in_small_pieces_and_one_that_is_not_contiguous_in_its_order(monkeypatch):
     monkeypatch.setattr(tensor_file, "PIECE_BYTES", 64)
     turned = torch.arange(300, dtype=torch.float32).view(20, 15).T
-    pieces = list(pieces_of_file({"turned": turned}, {}))
+    pieces = [bytes(piece) for piece in pieces_of_file({"turned": turned}, {})]
     assert all(len(piece) <= 64 for piece in pieces[1:])
-    assert torch.equal(load(b"".join(bytes(piece) for piece in pieces))["turned"], turned)
+    assert torch.equal(load(b"".join(pieces))["turned"], turned)
+
+
+def test_of_tensors_that_are_made_when_their_turn_comes_no_two_are_there_at_once():
+    made = []
+
+    def make(value):
+        assert not [each for each in made if each() is not None]
+        tensor = torch.full((4,), float(value))
+        made.append(weakref.ref(tensor))
+        return tensor
+
+    forms = {f"t{value}": Later(torch.Size((4,)), torch.float32, lambda value=value: make(value)) for value in range(3)}
+    written = bytearray()
+    for piece in pieces_of_file(forms, {}):
+        written += piece
+    assert [each.tolist() for each in load(bytes(written)).values()] == [[float(value)] * 4 for value in range(3)]
