@@ -26,8 +26,8 @@ PROCESS_BYTES = {"cpu": 900 * MEBIBYTE, "cuda": 0}
 #: Logits of supervised positions exist in chunks, in two precisions and with their gradient; where a model does more
 #: than a product, in more copies of smaller chunks. Source: trainers.head_loss, CHUNK_BYTES.
 HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)
-#: While the result is packed each trained number is there so many times: as it ships, in its file and in the archive.
-ARCHIVE_COPIES = 3
+#: While the result is packed it is there so often in pieces too large for what passes left free: its file, the archive.
+ARCHIVE_COPIES = 2
 #: Of more records than this an even sample is looked at.
 MOST_RECORDS = 100_000
 #: Evaluations of a run whose spec leaves it open.
@@ -175,11 +175,10 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
     else:
         activations, shares = tokens * shape.layers * by_layer, shares * shape.layers
     activations, head = activations + in_backward, _head_bytes(spec, shape, plan)
-    between_passes = max(0, trained * _bytes_between_passes(spec, plan) - activations - shares - head)
     return Footprint(
         process=PROCESS_BYTES[plan.device],
         weights=_weights_bytes(spec, shape, plan, kept),
-        trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape) + between_passes,
+        trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
         activations=activations,
         attention=shares,
         head=head,
@@ -230,7 +229,7 @@ def _frozen_bytes(spec: Spec, shape: ModelShape, kept: int) -> int:
 
 
 def _trained_bytes(spec: Spec, plan: Plan) -> float:
-    """What each trained number costs: itself, gradient, two moments, the best state and the update in hand, in fp32.
+    """What each trained number costs: itself, gradient, two moments, the best state and what is in hand, in fp32.
 
     Of a full fine-tune the number itself is one of the weights; own layers hold a copy to compute with. With
     ``parallel.shard`` a process has its part of all but weights and gradients (of these two as well where layers are
@@ -238,23 +237,23 @@ def _trained_bytes(spec: Spec, plan: Plan) -> float:
     """
     holders = spec.parallel.holders
     own = 4 * (spec.way != "full") + plan.dtype_bytes * (plan.forward == "layers")
-    state = 4 * 4 + 4 * (spec.average_decay is not None)
+    state = 3 * 4 + 4 * (spec.average_decay is not None)
+    in_hand = max(4 / holders, _bytes_at_the_end(spec, plan))
     if _is_spread(spec) and spec.way == "full":
-        return own + (4 + state) / holders
-    return own + 4 + (state + 8 * (holders > 1)) / holders
+        return own + (4 + state) / holders + in_hand
+    return own + 4 + (state + 8 * (holders > 1)) / holders + in_hand
 
 
-def _bytes_between_passes(spec: Spec, plan: Plan) -> int:
-    """What each trained number costs in main memory while no micro-batch is under way, which leaves room for it.
+def _bytes_at_the_end(spec: Spec, plan: Plan) -> int:
+    """What a trained number costs in main memory when no update is in hand any more.
 
-    At the end the first process, whose need this is, packs the result, which it first puts together where it lies in
-    parts; a ring between machines adds up a copy of gradients that lie whole. A checkpoint is written in pieces.
+    The first process, whose need this is, packs the result, which it first puts together where it lies in parts; for a
+    checkpoint it does that as well, one vector at a time.
     """
     if plan.device != "cpu":
         return 0
     shipped = plan.dtype_bytes if spec.way == "full" else 4
-    is_added = spec.parallel.nodes > 1 and spec.parallel.shard == "none"
-    return max(ARCHIVE_COPIES * shipped + 4 * (spec.parallel.holders > 1), 4 * is_added)
+    return ARCHIVE_COPIES * shipped + 4 * (spec.parallel.holders > 1)
 
 
 def _cast_copies(spec: Spec, shape: ModelShape, plan: Plan) -> int:
