@@ -44,6 +44,7 @@ from trainers.errors import TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import CompressionFinished, CompressionMeasured
 from trainers.exam import Exam
+from trainers.export_limits import limits_of
 from trainers.fit import free_bytes
 from trainers.footprint import PROCESS_BYTES
 from trainers.forward import choose_forward
@@ -53,7 +54,7 @@ from trainers.loop import Loop, Parts
 from trainers.merging import fits_fp16, merged, weights_of
 from trainers.methods import choose_method
 from trainers.model_folder import check_folder
-from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compare, limits_of, refusal, told
+from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compare, refusal, told
 from trainers.plan import RESERVE
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask

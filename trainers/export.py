@@ -6,7 +6,7 @@ Forms: ``merged``, a folder of safetensors with tokenizer and template (a determ
 
 Guarantees: what is compared is read back out of the sealed file by a process of its own, with transformers or llama.cpp
 itself, not what was meant to be written; the file gets its name only once the comparison is within the form's limits
-(``trainers.parity.limits_of``); one that is not is removed and the command fails; the figures are said either way.
+(``trainers.export_limits``); one that is not is removed and the command fails; the figures are said either way.
 Sealed is all that is left, unless ``is_plain`` asks for the file in clear beside it, which comes after the proof.
 ``merged`` keeps the base's precision where the comparison allows that: bf16 rounds away what the adapter adds where
 that is small. Otherwise it is written in fp16, whose steps are eight times finer, or at last in fp32.
@@ -38,24 +38,14 @@ from trainers.errors import TrainerError
 from trainers.evaluation import Bench, open_bench
 from trainers.events import ExportFinished
 from trainers.exam import Exam
+from trainers.export_limits import Limits, Parity, limits_of
 from trainers.generation import answer_all
 from trainers.gguf_file import check_gguf, write_gguf
 from trainers.keys import Keys
 from trainers.memory_file import MemoryFile
 from trainers.merging import fits_fp16, form_merged, merged, weights_of
 from trainers.model_tar import tar_of
-from trainers.parity import (
-    PRECISIONS,
-    UNPROVEN_SUFFIX,
-    Answers,
-    Limits,
-    Parity,
-    answers,
-    compare,
-    limits_of,
-    refusal,
-    told,
-)
+from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compare, refusal, told
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
 from trainers.shards import Record, context_of, read_records

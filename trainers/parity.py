@@ -1,4 +1,4 @@
-"""How alike two models answer, in figures, and how alike they have to for the second to be offered.
+"""How alike two models answer, in figures; how alike they have to is in ``trainers.export_limits``.
 
 Guarantees: both are asked at the same places of the same held-out answers, given the same text before; a classifier is
 asked for its labels. Does not: say which of them is better.
@@ -10,7 +10,6 @@ Example:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,51 +19,9 @@ from torch import Tensor
 from trainers.errors import EXIT_REFUSED, TrainerError
 from trainers.events import ExportMeasured
 from trainers.exam import Exam
+from trainers.export_limits import Limits, Parity
 from trainers.label_head import HEAD
 from trainers.process import Stop
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an export has to reach.
-
-    Attributes:
-        least_agreement: share of places with the same most likely token.
-        most_divergence: mean Kullback-Leibler divergence, in nats.
-        most_loss_difference: by how much the held-out loss may differ, in nats.
-        most_score_loss: by how much the metric's mean over the prompts may fall, 0 to 1.
-    """
-
-    least_agreement: float
-    most_divergence: float
-    most_loss_difference: float
-    most_score_loss: float
-
-
-#: Forms that keep what was trained up to rounding. The loss leaves room for the trained model's own bf16: against an
-#: F16 file, read in fp32 and with every token the same, the bundled model differed by 0.023 at 18 places (measured).
-_FAITHFUL = Limits(0.97, 0.02, 0.05, 0.05)
-#: Forms that give some of it up for size. Ours, from what the bundled model loses (CHANGELOG), with room for others.
-LIMITS = {
-    "merged": _FAITHFUL,
-    "gguf-f16": _FAITHFUL,
-    "gguf-q8_0": _FAITHFUL,
-    "gguf-q6_k": Limits(0.95, 0.04, 0.08, 0.07),
-    "gguf-q5_k_m": Limits(0.93, 0.08, 0.12, 0.10),
-    "gguf-q4_k_m": Limits(0.90, 0.15, 0.20, 0.13),
-    # Against the compressed model as it was measured, whose very numbers the file holds: rounding of the last bit only.
-    "compressed": Limits(0.99, 0.005, 0.01, 0.02),
-}
-#: Plain forms of a run on an int8 base. bitsandbytes rounds the inputs of each product to 8 bits too, which no export
-#: does; the same weights answer alike at 93 of 100 places then, 0.029 nats apart, at the same loss (bundled model).
-_ROUNDED_INPUTS = Limits(0.90, 0.05, 0.05, 0.05)
-
-
-def limits_of(form: str, quantised: str) -> Limits:
-    """What an export of a form has to reach; ``quantised`` is how the base was held while it was trained, or ''."""
-    limits = LIMITS[form]
-    return _ROUNDED_INPUTS if quantised == "int8" and limits is _FAITHFUL else limits
-
 
 #: Under this a file lies until it is proven.
 UNPROVEN_SUFFIX = ".unproven"
@@ -87,35 +44,6 @@ class Answers:
     def loss(self) -> float:
         """Mean negative log-likelihood of what was right."""
         return float(-self.chances.gather(1, self.targets[:, None]).mean())
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How alike two models answer at ``positions`` places; ``loss_difference`` is the second's less the first's.
-
-    ``agreement`` is the share of places where the second's likeliest token is the first's, or one that the first holds
-    for as likely, up to ``NEAR_TIE``.
-
-    Scores are means of a metric over ``scored`` whole answers; NaN where none was asked for.
-    """
-
-    positions: int
-    agreement: float
-    divergence: float
-    loss_difference: float
-    scored: int = 0
-    trained_score: float = math.nan
-    exported_score: float = math.nan
-
-    def is_within(self, limits: Limits) -> bool:
-        """Whether the export may be offered."""
-        return (
-            # Rounded down: of a few places one may differ.
-            round(self.agreement * self.positions) >= math.floor(limits.least_agreement * self.positions)
-            and self.divergence <= limits.most_divergence
-            and abs(self.loss_difference) <= limits.most_loss_difference
-            and (not self.scored or self.trained_score - self.exported_score <= limits.most_score_loss + 1e-9)
-        )
 
 
 def compare(expected: Answers, found: Answers) -> Parity:
@@ -187,17 +115,9 @@ def told(
 
 def refusal(parity: Parity, limits: Limits) -> TrainerError:
     """Why a file is not offered."""
-    scored = ""
-    if parity.scored:
-        scored = (
-            f", score {parity.trained_score:.4f} to {parity.exported_score:.4f} (at most {limits.most_score_loss} less)"
-        )
     return TrainerError(
         "export.parity",
-        f"the exported model agrees at {parity.agreement:.4f} of {parity.positions} positions "
-        f"(at least {limits.least_agreement}), divergence {parity.divergence:.4f} nats "
-        f"(at most {limits.most_divergence}), held-out loss {parity.loss_difference:+.4f} "
-        f"(at most {limits.most_loss_difference} away){scored}",
+        f"the exported model {parity.beside(limits)}",
         "export in a form that keeps more, or ship the adapter instead",
         EXIT_REFUSED,
     )

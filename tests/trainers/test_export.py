@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from trainers import events, export, gguf_file, parity
+from trainers import events, export, export_limits, gguf_file
 from trainers.cli import EXPORT_FORMATS
 from trainers.errors import TrainerError
+from trainers.export_limits import Limits
 from trainers.model_folder import check_folder
-from trainers.parity import Limits
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_k_quant_is_made_and_read_back_by_llama_cpp(form, inside, trained_as, 
 
 
 def test_a_k_quant_that_loses_too_much_is_withdrawn(trained, kit, monkeypatch):
-    monkeypatch.setitem(parity.LIMITS, "gguf-q4_k_m", Limits(1.0, 1e-9, 1e-9, 0.0))
+    monkeypatch.setitem(export_limits.LIMITS, "gguf-q4_k_m", Limits(1.0, 1e-9, 1e-9, 0.0))
     code, said = trained.command("export", "--format", "gguf-q4_k_m")
     assert (code, said[-1].code) == (2, "export.parity")
     assert not kit.of(events.ExportMeasured, said)[0].offered

@@ -19,7 +19,8 @@ from steward.catalog.import_actions import import_base_model
 from steward.catalog.models import ModelImport
 from steward.releases.export_actions import request_export
 from steward.releases.exports import EXPORTS, file_name, hand_out
-from steward.releases.models import Export, ExportForm, Release
+from steward.releases.models import Export, ExportForm, ExportState, Release
+from steward.releases.rules_today import refusal_today
 from steward.runs.models import ModelVersion
 
 _MODELS = ModelVersion.objects.select_related("workspace", "fine_tune")
@@ -84,6 +85,9 @@ class ModelCompressions(Door):
 
 class ExportShape(serializers.ModelSerializer[Export]):
     figures = serializers.DictField(help_text="How it answers beside the trained model, with the limits of its form.")
+    refusal = serializers.SerializerMethodField(
+        help_text="Of a ready export: the rule of today by which it is not handed out, or empty."
+    )
 
     class Meta:
         model = Export
@@ -97,10 +101,14 @@ class ExportShape(serializers.ModelSerializer[Export]):
             "size_bytes",
             "figures",
             "failure",
+            "refusal",
             "requested_by",
             "created_at",
             "finished_at",
         ]
+
+    def get_refusal(self, export: Export) -> str:
+        return refusal_today(export) if export.state == ExportState.READY else ""
 
 
 class NewExport(serializers.Serializer[Any]):
@@ -119,7 +127,7 @@ class ReleaseExports(Door):
     )
     def get(self, request: Request, release_id: UUID) -> Response:
         """Exports of a release, newest first."""
-        rows = Export.objects.filter(release=self.find(_RELEASES, pk=release_id))
+        rows = EXPORTS.filter(release=self.find(_RELEASES, pk=release_id))
         return page(request, rows, ExportShape, ("-created_at", "-id"))
 
     @extend_schema(

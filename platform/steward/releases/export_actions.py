@@ -12,9 +12,10 @@ from steward.audit.actor import Actor, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
 from steward.releases.models import Export, ExportForm, ExportState, Release, ReleaseState, forms_of
+from steward.releases.rules_today import refusal_today
 from steward.runs.dispatch import claim_devices
 from steward.vault.models import SealedObject
-from steward.vault.objects import plaintext_digest
+from steward.vault.objects import destroy_object, plaintext_digest
 from trainers.events import CompressionMeasured, ExportMeasured
 
 
@@ -28,7 +29,8 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
     Raises:
         Denied: no compliance officer.
         Refused: not released, an unknown form or way, a form that the model cannot have, a way that loses more of the
-            score than the workspace's policy allows, made already or being made, or the adapter changed.
+            score than the workspace's policy allows, made already and not refused by the rules of today, being made, or
+            the adapter changed.
     """
     require(actor, Permission.EXPORT_MODEL, release.workspace, release)
     rows = Release.objects.select_for_update(of=("self",)).select_related(
@@ -48,11 +50,7 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
             subject=locked,
         )
     _check_way(locked, form, way)
-    standing = Export.objects.filter(
-        release=locked, form=form, way=way, state__in=[ExportState.RUNNING, ExportState.READY]
-    )
-    if standing.exists():
-        raise Refused("This form is there already, or being made.", code="already_there", subject=locked)
+    _make_room(locked, form, way)
     export = Export(workspace=locked.workspace, release=locked, form=form, way=way, requested_by_id=actor.user_id)
     if form == ExportForm.ADAPTER:
         _take_adapter(export, locked)
@@ -61,6 +59,22 @@ def request_export(*, actor: Actor, release: Release, form: str, way: str = "") 
     if export.state == ExportState.RUNNING:
         claim_devices(workspace=export.workspace, subject=export.pk, task="releases.make_export", argument="export_id")
     return export
+
+
+def _make_room(release: Release, form: str, way: str) -> None:
+    """Withdraws what stands in the way of a new export and would not be handed out any more."""
+    standing = Export.objects.select_for_update().filter(
+        release=release, form=form, way=way, state__in=[ExportState.RUNNING, ExportState.READY]
+    )
+    for old in standing:
+        reason = refusal_today(old) if old.state == ExportState.READY else ""
+        if not reason:
+            raise Refused("This form is there already, or being made.", code="already_there", subject=release)
+        old.state, old.failure = ExportState.WITHDRAWN, reason[:600]
+        if old.sealed is not None:
+            destroy_object(old.sealed)
+        old.save(update_fields=["state", "failure"])
+        record(old, event=Event.EXPORT_WITHDRAWN, **old.named_in_ledger)
 
 
 def _take_adapter(export: Export, release: Release) -> None:
@@ -200,5 +214,14 @@ def fail_export(*, actor: Actor, export: Export, code: str, message: str) -> Exp
 
 @audited(Event.EXPORT_HANDED_OUT)
 def record_handing_out(*, actor: Actor, export: Export, package: str) -> None:
-    """The outcome of `exports.hand_out`: what was handed out, by the digest of its files."""
-    record(export, after=package, **export.named_in_ledger, audience=export.release.audience)
+    """The outcome of `exports.hand_out`: what is handed out, by the digest of its files.
+
+    Raises:
+        Refused: it was withdrawn meanwhile, or a rule of today refuses it.
+    """
+    locked = Export.objects.select_for_update().get(pk=export.pk)
+    if locked.state != ExportState.READY:
+        raise Refused("This export is not ready.", code="not_ready", subject=locked)
+    if reason := refusal_today(locked):
+        raise Refused(f"This export is not handed out. {reason}", code="refused_today", subject=locked)
+    record(locked, after=package, **export.named_in_ledger, audience=export.release.audience)

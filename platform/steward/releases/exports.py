@@ -2,9 +2,9 @@
 
 Guarantees that an export is offered only once a process that saw nothing but the sealed file answered within the form's
 limits; of a compressed form, which is to lose something, that file gives what was measured, and it loses no more of the
-score than the workspace's policy allows. What is handed out is announced in the ledger before and recorded after; the
-model is decrypted while it is sent and never lies on a disk in the clear. Does not: encrypt what leaves, which is the
-receiver's door.
+score than the workspace's policy allows. Limits and policy are those of the day on which it leaves. What is handed out
+is announced in the ledger before and recorded after; the model is decrypted while it is sent and never lies on a disk
+in the clear. Does not: encrypt what leaves, which is the receiver's door.
 """
 
 import hashlib
@@ -147,7 +147,7 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
 
     Raises:
         Denied: no compliance officer.
-        Refused: not ready, or its content is not what was proven.
+        Refused: not ready, refused by a rule of today, or its content is not what was proven.
     """
     require(actor, Permission.EXPORT_MODEL, export.workspace, export)
     if export.state != ExportState.READY or export.sealed is None:

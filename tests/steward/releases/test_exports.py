@@ -231,6 +231,62 @@ def test_a_compressed_file_that_does_not_give_what_was_measured_is_withdrawn(
     assert "agrees at 0.5" in export.failure
 
 
+def test_what_a_stricter_policy_refuses_is_not_handed_out_until_it_is_loosened_or_made_anew(
+    release: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(release, row("tuned"), row("wanda-2:4"))
+    compressor(monkeypatch, 0.55)
+    asked = request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
+    export = exports.make_export(str(asked.pk))
+    assert files_of(export, officer(release))
+    lost = "8 % are lost, and the policy allows 5 %"
+    allow(release, 5)
+    with pytest.raises(Refused, match=f"“Loss of a compressed form” refuses it today. .*{lost}") as caught:
+        exports.hand_out(actor=officer(release), export=export)
+    assert caught.value.code == "refused_today"
+    assert ("export.handed_out", "refused") in actions_of(export)
+    person = signed_in(officer(release))
+    address = f"/w/{release.workspace.slug}/"
+    page = person.get(f"{address}models/{release.model_version_id}/").text
+    assert lost in page
+    assert "Download, signed" not in page
+    assert person.post(f"{address}exports/{export.pk}/content/").status_code != 200
+    allow(release, 30)
+    assert files_of(export, officer(release))
+
+    allow(release, 5)
+    compared(release, row("tuned"), row("wanda-2:4"))  # by a newer comparison it loses less
+    compressor(monkeypatch, 0.59)
+    asked = request_export(actor=officer(release), release=release, form="compressed", way="wanda-2:4")
+    export.refresh_from_db()
+    assert (export.state, export.sealed.destroyed_at is None) == (ExportState.WITHDRAWN, False)
+    assert ("export.withdrawn", "done") in actions_of(export)
+    assert files_of(exports.make_export(str(asked.pk)), officer(release))
+
+
+@pytest.mark.parametrize("figures", [{"agreement": 0.9}, {"divergence": None}, {"scored": 32, "exported_score": 0.1}])
+def test_a_form_whose_figures_are_beyond_the_limits_of_today_is_not_handed_out(
+    release: Any, trainer: Any, figures: dict[str, Any]
+) -> None:
+    export = made(release, "gguf-q8_0")
+    Export.objects.filter(pk=export.pk).update(figures=export.figures | figures)
+    with pytest.raises(Refused, match="The limits of the form “GGUF Q8_0” refuse it today") as caught:
+        exports.hand_out(actor=officer(release), export=Export.objects.get(pk=export.pk))
+    assert caught.value.code == "refused_today"
+    assert made(release, "gguf-q8_0").state == ExportState.READY
+
+
+def allow(release: Any, percent: int) -> None:
+    """Sets what a compressed form may lose, as an officer does."""
+    from steward.accounts.actions import change_policy
+    from steward.accounts.models import Workspace
+
+    workspace = Workspace.objects.get(pk=release.workspace_id)
+    change_policy(
+        actor=officer(release), workspace=workspace, policy=workspace.policy | {"compressed_loss_percent_max": percent}
+    )
+
+
 def compared(release: Any, *rows: CompressionMeasured) -> None:
     """A finished comparison of a released model."""
     from steward.assurance.models import Compression, EvaluationState

@@ -32,6 +32,7 @@ from steward.releases.models import (
     ReleaseState,
     forms_of,
 )
+from steward.releases.rules_today import refusal_today
 from steward.runs.methods import Output
 from steward.runs.models import ModelVersion
 from steward.runs.shards import exchange_of, workflow_for
@@ -114,24 +115,22 @@ def model_version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 def _conversions(found: ModelVersion) -> dict[str, Any]:
     """The newest comparison of compressed models, and the exports of each release."""
     compression = Compression.objects.filter(model_version=found).order_by("-created_at").first()
-    exports = list(Export.objects.filter(release__model_version=found))
-    standing = (ExportState.RUNNING, ExportState.READY)
+    rows = Export.objects.filter(release__model_version=found).select_related("release__model_version__fine_tune")
+    exports = [(each, refusal_today(each) if each.state == ExportState.READY else "") for each in rows]
+    standing = [
+        (each.release_id, form_value(each))
+        for each, refusal in exports
+        if each.state in (ExportState.RUNNING, ExportState.READY) and not refusal
+    ]
     return {
         "compression": compression,
         "compression_chart": CompressionChart.of(compression.rows) if compression else None,
         "compression_rows": _with_reasons(found, compression.rows) if compression else [],
         "ways": WAYS,
         "exports": exports,
-        "is_exporting": any(each.state == ExportState.RUNNING for each in exports),
+        "is_exporting": any(each.state == ExportState.RUNNING for each, _ in exports),
         "open_forms": {
-            release.pk: [
-                (value, label)
-                for value, label in _forms(found)
-                if not any(
-                    each.release_id == release.pk and form_value(each) == value and each.state in standing
-                    for each in exports
-                )
-            ]
+            release.pk: [(value, label) for value, label in _forms(found) if (release.pk, value) not in standing]
             for release in Release.objects.filter(model_version=found, state=ReleaseState.APPROVED)
         },
     }

@@ -1,0 +1,48 @@
+"""Whether an export that was offered may still leave: its figures against the rules of today.
+
+A policy may have become stricter since the export was proven, or a newer Steward may hold a form to narrower limits.
+
+Guarantees that what was not measured may not leave. Does not change the export: it may leave again once the rules that
+refuse it are loosened.
+
+Example:
+    >>> refusal_today(export)
+    'The rule “Loss of a compressed form” refuses it today. It scores 0.550 where …'
+"""
+
+import math
+from typing import Any
+
+from steward.accounts.policy import RULES
+from steward.assurance.compressing import most_loss_percent, too_lossy
+from steward.releases.models import Export, ExportForm
+from trainers.export_limits import Parity, limits_of
+
+_FIGURES = ("positions", "agreement", "divergence", "loss_difference", "scored", "trained_score", "exported_score")
+
+
+def refusal_today(export: Export) -> str:
+    """Which rule keeps a ready export in the house today, and by what figures; '' if none does.
+
+    An adapter is what was judged itself and has nothing to be compared with.
+    """
+    if export.form == ExportForm.ADAPTER:
+        return ""
+    if export.form != ExportForm.COMPRESSED:
+        recipe = export.release.model_version.fine_tune.recipe
+        return _unlike(export, export.figures, (recipe.get("quantise") or {}).get("form", ""))
+    rows = ({"score": export.figures.get(name)} for name in ("tuned_score", "score"))
+    reason = too_lossy(*rows, most_loss_percent(export.workspace_id))
+    if reason:
+        return f"The rule “{RULES['compressed_loss_percent_max'].title}” refuses it today. {reason}"
+    return _unlike(export, export.figures.get("written") or {}, "")
+
+
+def _unlike(export: Export, figures: dict[str, Any], quantised: str) -> str:
+    """What of a comparison is beyond the limits of the form, or ''. A score that was not asked for is no fault."""
+    name = f"The limits of the form “{export.get_form_display()}” refuse it today"
+    if any(figures.get(each) is None for each in _FIGURES[:5]):
+        return f"{name}: how alike it answers was not measured."
+    parity = Parity(*(math.nan if figures[each] is None else figures[each] for each in _FIGURES))
+    limits = limits_of(export.form, quantised)
+    return "" if parity.is_within(limits) else f"{name}: it {parity.beside(limits)}."
