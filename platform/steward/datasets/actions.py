@@ -38,6 +38,7 @@ from steward.datasets.readings import give_reading, lock_item
 from steward.datasets.residual import UNSPECIFIED, residual_risk
 from steward.datasets.sealing import DatasetDigests, RecordSealer
 from steward.datasets.shapes import ColumnMapping
+from steward.datasets.signals import trainable_records_changed
 from steward.datasets.spans import MarkedSpan, SpanSealer
 from steward.datasets.splitting import assign_splits
 from steward.profiles.composing import effective_profile
@@ -402,6 +403,7 @@ def approve_version(*, actor: Actor, version: DatasetVersion, reason: str = "") 
         disagreements=risk.second.open_disagreements,
         withheld=standing.withheld,
     )
+    trainable_records_changed.send(DatasetVersion, version=locked)
     return locked
 
 
@@ -493,4 +495,6 @@ def shred_subject(*, actor: Actor, dataset: Dataset, subject: str) -> int:
     count = found.records.count()
     phrases = forget(dataset.workspace, str(found.pk))
     record(dataset, records=count, subject=keyed_digest(open_key(dataset.key), subject.encode()), phrases=phrases)
+    for version in DatasetVersion.objects.filter(dataset=dataset, state=VersionState.APPROVED):
+        trainable_records_changed.send(DatasetVersion, version=version)
     return count

@@ -19,6 +19,7 @@ from steward.datasets.models import (
 )
 from steward.datasets.privilege import privilege_standing
 from steward.datasets.reading import RecordReader
+from steward.datasets.signals import trainable_records_changed
 
 
 @audited(Event.PRIVILEGE_RELEASED)
@@ -54,7 +55,10 @@ def withhold_privileged(*, actor: Actor, redacted: RedactedRecord, reason: str) 
     version = _lock(actor, redacted, reason)
     if PrivilegeDecision.objects.filter(record=redacted.record_id, kind=PrivilegeKind.WITHHELD).exists():
         raise Refused("This record is withheld already.", code="already_decided", subject=version)
-    return _decide(actor, version, redacted, PrivilegeKind.WITHHELD, reason)
+    decision = _decide(actor, version, redacted, PrivilegeKind.WITHHELD, reason)
+    if version.state == VersionState.APPROVED:
+        trainable_records_changed.send(DatasetVersion, version=version)
+    return decision
 
 
 def _lock(actor: Actor, redacted: RedactedRecord, reason: str) -> DatasetVersion:

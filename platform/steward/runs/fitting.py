@@ -8,14 +8,17 @@ Example:
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from domains.workflows import Workflow
 from steward.audit.actor import Refused
 from steward.datasets.models import DatasetVersion
 from steward.datasets.shapes import JUDGED_SHAPES, LABELLED_SHAPES, PREFERENCE_SHAPES, SPAN_SHAPES
-from steward.runs.labels import labels_of, span_labels_of
+from steward.runs.label_counts import kept_labels
 from steward.runs.methods import METHODS, Method, Records
+from steward.runs.recipes import workflow_of
+from steward.runs.shards import workflow_for
 
 # What each kind of records is called in a refusal, and what has to be done to have them.
 _WANTED = {
@@ -63,6 +66,17 @@ def usual_method(version: DatasetVersion, workflow: Workflow) -> Method:
     return next((each for each in (own, *METHODS.values()) if _FITS[each.records](version, workflow)), own)
 
 
+def count_labels(version: DatasetVersion) -> None:
+    """Has the labels counted that a fine-tune by the dataset's own workflow will ask for, where there are any."""
+    domain = version.workspace.domain
+    workflow = workflow_for(domain, workflow_of(domain, version.dataset.workflow))
+    for method in METHODS.values():
+        if method.is_classifier:
+            # Whoever asks for such a fine-tune is told what is wrong with the records; here it only means: none.
+            with suppress(Refused):
+                parts_from_data(version, workflow, method)
+
+
 def _check_fields(version: DatasetVersion, workflow: Workflow) -> None:
     """A version that was imported for a workflow must have every field of the one it is trained with."""
     if version.mapping["shape"] != "workflow":
@@ -104,11 +118,11 @@ def _nothing(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
 
 
 def _labels(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
-    return {"classification": {"labels": list(labels_of(version, workflow))}}
+    return {"classification": {"labels": list(kept_labels(version, workflow, Records.LABELS))}}
 
 
 def _span_labels(version: DatasetVersion, workflow: Workflow) -> dict[str, Any]:
-    return {"classification": {"labels": list(span_labels_of(version))}}
+    return {"classification": {"labels": list(kept_labels(version, workflow, Records.SPANS))}}
 
 
 _Fits = Callable[[DatasetVersion, Workflow], bool]

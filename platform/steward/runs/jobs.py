@@ -14,6 +14,15 @@ def drive_fine_tune(fine_tune_id: str) -> None:
         following.drive(fine_tune_id)
 
 
+@app.task(name="runs.count_labels", queue="data", retry=RECONNECT)
+def count_labels(version_id: str) -> None:
+    """Counts a version's labels before somebody asks for a fine-tune; quick where they were counted."""
+    from steward.datasets.models import DatasetVersion
+    from steward.runs import fitting
+
+    fitting.count_labels(DatasetVersion.objects.get(pk=version_id))
+
+
 # Six fields: croniter reads the last as seconds.
 @app.periodic(cron="* * * * * */20")
 @app.task(name="runs.place_waiting", queueing_lock="runs.place_waiting")

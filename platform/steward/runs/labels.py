@@ -69,7 +69,7 @@ def labels_of(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
     Raises:
         Refused: there are too few or too many labels, or one that may not be told.
     """
-    closed = _closed(version, workflow)
+    closed = closed_list(version, workflow)
     tally = _Tally(version, closed)
     for record in _records(version):
         tally.add(record, _label(record, workflow), was_masked=_was_masked(record, workflow))
@@ -124,7 +124,7 @@ def _label(record: OpenRedacted, workflow: Workflow) -> str:
     return str(messages_of(record.payload, workflow)[-1]["content"]).strip()
 
 
-def _closed(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
+def closed_list(version: DatasetVersion, workflow: Workflow) -> tuple[str, ...]:
     """The workflow's list, where the version was redacted with that list spared; of chat data there is none."""
     if version.dataset.workflow != workflow.name or workflow.label_schema is None:
         return ()

@@ -9,7 +9,7 @@ from django.utils import timezone
 from steward.accounts.models import Workspace
 from steward.audit.actor import Actor
 from steward.catalog.models import BaseModel
-from steward.datasets.models import DatasetVersion
+from steward.datasets.models import DatasetVersion, RedactionRun
 from steward.runs.claims import Allowance, DeviceClaim, Pool, Priority
 from steward.runs.methods import Method, Way, method_of, way_of
 from steward.vault.models import DataKey, SealedObject
@@ -176,3 +176,15 @@ class ModelVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.fine_tune.name} model"
+
+
+class LabelCount(models.Model):
+    """The labels of a redacted version, as counted over `records` of it; see `label_counts`. Only what may be told."""
+
+    redaction = models.ForeignKey(RedactionRun, on_delete=models.CASCADE, related_name="+")
+    rules = models.CharField(max_length=71, help_text="Digest of what decides which labels there are.")
+    records = models.PositiveIntegerField(help_text="How many could be trained on when they were counted.")
+    labels = models.JSONField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["redaction", "rules"], name="labels_counted_once")]
