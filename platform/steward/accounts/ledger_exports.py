@@ -32,7 +32,7 @@ def hand_out_ledger(*, actor: Actor, user: User, path: Path) -> int:
     """
     if not may_export_ledger(actor):
         raise Denied("Compliance officers and auditors may export the ledger. Ask one of them.", subject=user)
-    record_intent(Event.LEDGER_EXPORTED, actor=actor, subject=user)
+    record_intent(Event.LEDGER_EXPORTED, user, actor=actor)
     size = export_ledger(path)
     actions.record_ledger_export(actor=actor, user=user, tree_size=size)
     return size

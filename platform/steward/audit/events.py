@@ -147,7 +147,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.DATASET_REJECTED: (),
         Event.RECORD_REVEALED: ("reason",),
         Event.ORIGINAL_REVEALED: ("reason", "version", "ordinal", "type"),
-        Event.SUBJECT_SHREDDED: ("records", "subject", "phrases"),
+        Event.SUBJECT_SHREDDED: ("records", "subject", "phrases", "ground"),
         Event.FINE_TUNE_REQUESTED: (
             "base_model",
             "dataset_version",

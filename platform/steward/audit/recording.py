@@ -126,7 +126,9 @@ def record(
     return _append(event or pending.event, pending.actor, "done", subject, before, after, facts)
 
 
-def record_intent(event: Event, *, actor: Actor, subject: models.Model, **facts: int | str | bool | None) -> uuid.UUID:
+def record_intent(
+    event: Event, subject: models.Model, /, *, actor: Actor, **facts: int | str | bool | None
+) -> uuid.UUID:
     """Records and *seals* that `event` is about to happen. Call it before the act, outside any transaction.
 
     Release, reveal, export, erasure and key destruction announce themselves this way, so that an act whose outcome

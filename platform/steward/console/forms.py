@@ -8,6 +8,7 @@ from steward.accounts.models import User, Workspace
 from steward.accounts.policy import RULES
 from steward.accounts.roles import Permission, Role
 from steward.accounts.tokens import DEFAULT_LIFETIME_DAYS, MAX_LIFETIME_DAYS
+from steward.datasets.actions import ERASURE_GROUNDS
 from steward.runs.claims import Priority
 from steward.runs.dispatch_actions import MOST_HOURS, MOST_RUNS
 
@@ -80,6 +81,18 @@ class PriorityForm(forms.Form):
         choices=Priority.choices,
         help_text="High goes before normal, normal before low; what has waited for a day goes before all.",
     )
+
+
+class ErasureForm(forms.Form):
+    subject = forms.CharField(
+        max_length=1000,
+        strip=False,
+        label="Person",
+        help_text="The value of the subject column, letter by letter.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    ground = forms.ChoiceField(choices=list(ERASURE_GROUNDS.items()), help_text="GDPR article 17(1).")
+    is_sure = forms.BooleanField(label="It cannot be undone, and is to be done")
 
 
 class NewToken(forms.Form):

@@ -38,7 +38,10 @@ class DatasetAdmin(ReadingAdmin):
 
     def tools(self, request: HttpRequest, obj: Dataset) -> list[dict[str, str]]:
         versions = reverse("admin:datasets_datasetversion_changelist")
-        return [{"title": "Its versions", "link": f"{versions}?dataset__id__exact={obj.pk}"}]
+        tools = [{"title": "Its versions", "link": f"{versions}?dataset__id__exact={obj.pk}"}]
+        if can(actor_of(request), Permission.SHRED_SUBJECT, obj.workspace):
+            tools.append({"title": "Erase a person", "link": reverse("admin:erase_subject", args=[obj.pk])})
+        return tools
 
 
 class VersionAdmin(StateMixin, ReadingAdmin):

@@ -26,8 +26,8 @@ def hand_out_original(*, actor: Actor, redacted: RedactedRecord, slot: int, numb
     if can(actor, Permission.REVEAL_RECORD, run.workspace) and reason in REVEAL_REASONS:
         record_intent(
             Event.ORIGINAL_REVEALED,
+            run,
             actor=actor,
-            subject=run,
             reason=reason,
             version=str(run.version_id),
             ordinal=redacted.ordinal,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import psycopg
 from django.db import connection, transaction
 
-from compliance.vault import RecordCipher, new_key, unwrap_key, wrap_key
+from compliance.vault import RecordCipher, keyed_digest, new_key, unwrap_key, wrap_key
 from steward.datasets.copying import copy_records, copy_subjects
 from steward.datasets.models import Dataset, DatasetVersion, Split
 from steward.vault.keys import open_key
@@ -78,6 +78,11 @@ def subject_wrap_context(dataset_id: object, digest: bytes) -> dict[str, str]:
 def dump_payload(payload: dict[str, Any]) -> bytes:
     """A payload as the bytes that are sealed."""
     return _dump(payload).encode()
+
+
+def subject_in_ledger(dataset: Dataset, subject: str) -> str:
+    """A person as entries name them: a keyed digest, which tells that two are about the same one and nothing else."""
+    return keyed_digest(open_key(dataset.key), subject.encode())
 
 
 class DatasetDigests:

@@ -154,8 +154,8 @@ def hand_out(*, actor: Actor, export: Export) -> Iterator[bytes]:
         raise Refused("This export is not ready.", code="not_ready", subject=export)
     record_intent(
         Event.EXPORT_HANDED_OUT,
+        export,
         actor=actor,
-        subject=export,
         **export.named_in_ledger,
         audience=export.release.audience,
     )

@@ -108,6 +108,14 @@ CALLS = [
         409,
         body={"slot": 0, "finding": 0, "reason": "incident"},
     ),
+    # Nobody of that name is in the dataset: the permission is asked first.
+    Call(
+        "POST",
+        "datasets/{dataset}/erasures",
+        P.SHRED_SUBJECT,
+        409,
+        body={"subject": "nobody", "ground": "objection"},
+    ),
     Call(
         "POST",
         "workspaces/{workspace}/profile-versions",

@@ -89,7 +89,7 @@ def test_actions_do_not_nest(house: Any) -> None:
 
 
 def test_an_intent_is_sealed_before_the_act(house: Any) -> None:
-    record_intent(Event.SUBJECT_SHREDDED, actor=house.officer, subject=house.workspace)
+    record_intent(Event.SUBJECT_SHREDDED, house.workspace, actor=house.officer)
     from steward.audit.models import LedgerEntry
 
     sealed = LedgerEntry.objects.order_by("-index").first()

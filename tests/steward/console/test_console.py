@@ -36,6 +36,7 @@ PAGES = {
     "allowance": "workspace",
     "priority": "held",
     "redaction_workspace": "workspace",
+    "erase_subject": "dataset",
 }
 
 
@@ -133,6 +134,33 @@ def test_lists_stay_flat_in_queries(rooms: Any, officer: Client, django_assert_m
             officer.get(reverse(f"admin:{name}_changelist"))
 
 
+# --- a person is erased
+
+
+def test_an_officer_erases_a_person_once_sure_and_sees_what_learnt_of_them(rooms: Any, officer: Client) -> None:
+    dataset = rooms.ids["dataset"]
+    address = reverse("admin:erase_subject", args=[dataset])
+    assert address in officer.get(reverse("admin:datasets_dataset_change", args=[dataset])).text
+    asked = {"subject": "patient-0", "ground": "objection"}
+    assert "can no longer be read" not in officer.post(address, asked).text
+    assert "No readable records" in officer.post(address, {**asked, "subject": "nobody", "is_sure": "on"}).text
+    receipt = officer.post(address, {**asked, "is_sure": "on"}).text
+    assert "3 records can no longer be read" in receipt
+    assert "Models that learnt of the person" in receipt
+    assert "patient-0" not in receipt
+    erased = DatasetVersion.objects.get(pk=rooms.ids["approved"]).dataset.subjects.filter(wrapped=None)
+    assert erased.count() == 1
+
+
+@pytest.mark.parametrize("role", [each for each in CONSOLE_ROLES if each is not Role.COMPLIANCE_OFFICER])
+def test_no_other_role_of_the_console_finds_the_page_that_erases(rooms: Any, role: Role) -> None:
+    client, dataset = rooms.browser(rooms.people[role]), rooms.ids["dataset"]
+    address = reverse("admin:erase_subject", args=[dataset])
+    sent = {"subject": "patient-0", "ground": "objection", "is_sure": "on"}
+    assert (client.get(address).status_code, client.post(address, sent).status_code) == (404, 404)
+    assert address not in client.get(reverse("admin:datasets_dataset_change", args=[dataset])).text
+
+
 # --- nothing is written but by actions
 
 
@@ -156,7 +184,7 @@ def test_only_our_own_pages_are_there(rooms: Any) -> None:
         "index", "login", "logout", "jsi18n", "approvals", "approve_version", "approve_fine_tune", "approve_release",
         "new_person", "sign_in_link", "new_workspace", "policy", "grant_role", "revoke_role", "tokens", "revoke_token",
         "ledger_export", "evidence", "redaction", "redaction_workspace", "redaction_propose", "redaction_version",
-        "redaction_entry", "allowance", "priority",
+        "redaction_entry", "allowance", "priority", "erase_subject",
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from steward.console.pages import (
     approvals,
     devices,
+    erasure,
     evidence,
     ledger,
     members,
@@ -24,6 +25,7 @@ ROUTES = [
     ("redaction/<uuid:workspace_id>/change/", redaction.propose, "redaction_propose"),
     ("redaction/versions/<uuid:version_id>/", redaction.version, "redaction_version"),
     ("redaction/phrases/<uuid:entry_id>/", redaction.entry, "redaction_entry"),
+    ("datasets/<uuid:dataset_id>/erase/", erasure.erase, "erase_subject"),
     ("house/new-person/", people.new_person, "new_person"),
     ("house/people/<int:user_id>/link/", people.sign_in_link, "sign_in_link"),
     ("house/new-workspace/", workspaces.new_workspace, "new_workspace"),
