@@ -56,9 +56,12 @@ def free_bytes(device: str, processes: int = 1) -> int:
 def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
     """What the run will need beside what is free, with the time it will take, measured by a short trial.
 
+    The trial is a part of that time: a run makes it too, and its clock is running.
+
     Raises:
         MemoryError, RuntimeError: the trial ran out of memory.
     """
+    begun = time.perf_counter()
     lengths, held_out = parts.train.lengths, parts.held_out.lengths
     whole = work(spec, lengths, held_out)
     forth_and_back, forth = _seconds_a_token(parts)
@@ -80,7 +83,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
         steps=whole.steps,
         tokens=whole.tokens,
         passes=whole.passes,
-        seconds=seconds,
+        seconds=seconds + time.perf_counter() - begun,
         advice=verdict.advice,
     )
 

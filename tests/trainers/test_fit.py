@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 import torch
@@ -144,6 +145,20 @@ def test_the_trial_of_judgements_takes_their_drift_into_account(bench, kit, monk
     monkeypatch.setattr(kto.Kto, "drift", counted)
     assert bench.command("fit")[0] == 0
     assert len(drifts) == 4  # of both trials, each twice
+
+
+def test_the_time_that_the_trial_takes_is_a_part_of_what_is_foretold(bench, kit, monkeypatch):
+    def slow(parts):
+        time.sleep(0.4)
+        return 0.0, 0.0
+
+    bench.seal("train", kit.records(8, seed=1))
+    bench.seal("validation", kit.records(4, seed=2))
+    bench.spec()
+    monkeypatch.setattr(fit, "_seconds_a_token", slow)
+    code, said = bench.command("fit")
+    assert code == 0, said[-1]
+    assert 0.4 <= kit.of(events.FitChecked, said)[0].seconds < 2
 
 
 def test_free_memory_is_within_the_machine_and_within_its_control_group(monkeypatch):
