@@ -17,7 +17,7 @@ from torch import Tensor
 
 from trainers.encoding import Split
 from trainers.events import ClassesMeasured, Event
-from trainers.forward import Forward, MicroBatch
+from trainers.forward import Forward, Mean, MicroBatch
 
 
 class Classification:
@@ -37,6 +37,9 @@ class Classification:
     def logits(self, forward: Forward, batch: MicroBatch) -> Tensor:
         """(sequences, labels) fp32."""
         return forward.hidden(batch).float() @ self._head.weight.float().T
+
+    def survey(self, mean: Mean) -> None:
+        """Nothing of the whole has to be known beforehand."""
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each record's loss in nats, (records,)."""

@@ -24,7 +24,7 @@ from torch.nn.functional import logsigmoid
 
 from trainers.encoding import Split
 from trainers.events import Event, PreferenceMeasured
-from trainers.forward import Forward, MicroBatch
+from trainers.forward import Forward, Mean, MicroBatch
 from trainers.spec import PreferenceSpec
 
 
@@ -44,6 +44,9 @@ class _Pairs(ABC):
     def units(self, split: Split, index: int) -> int:
         """A pair counts once."""
         return 1
+
+    def survey(self, mean: Mean) -> None:  # noqa: B027 - of pairs nothing is wanted
+        """Nothing of the whole has to be known beforehand."""
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each pair's loss, (pairs,)."""

@@ -23,7 +23,6 @@ from trainers.device import Device
 from trainers.events import FitChecked
 from trainers.footprint import work
 from trainers.forward import micro_batch
-from trainers.kto import Kto
 from trainers.optimiser import AdamW
 from trainers.plan import Machine, Verdict, free_main_bytes
 from trainers.spec import Spec
@@ -105,9 +104,8 @@ def _seconds_a_token(parts: Parts) -> tuple[float, float]:
     for work_on in (lambda: method.learn(forward, batch, 0.0), lambda: method.measure(forward, batch)):
         for _ in range(2):
             begun = time.perf_counter()
-            if isinstance(method, Kto):
-                # A step and an evaluation begin with it, on the other half of the batch.
-                method.drift(forward, batch)
+            # A step and an evaluation begin with it.
+            method.survey(lambda look: look(forward, batch) / len(piece))
             work_on()
             if parts.device.name == "cuda":
                 torch.cuda.synchronize()

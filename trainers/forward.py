@@ -137,6 +137,12 @@ class Forward(Protocol):
         """From now on each layer keeps its input only, see ``trainers.recomputation``."""
 
 
+#: A sum over the records of a batch, by one pass through the model.
+Look = Callable[[Forward, MicroBatch], float]
+#: Takes a look at all records of a step or a split; the mean a record.
+Mean = Callable[[Look], float]
+
+
 class PackedForward:
     """The model's own layers on packed sequences."""
 

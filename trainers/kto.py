@@ -12,7 +12,7 @@ Source: Ethayarajh et al. 2024, arXiv:2402.01306, equations 7 and 8.
 
 Example:
     >>> method = Kto(spec.preference)
-    >>> method.baseline = max(0.0, sum(method.drift(forward, piece) for piece in step) / records_of_the_step)
+    >>> method.survey(lambda look: sum(look(forward, piece) for piece in step) / records_of_the_step)
     >>> method.learn(forward, batch, share=1 / records_of_the_step)
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
 from trainers.events import Event, JudgementsMeasured
-from trainers.forward import Forward, MicroBatch
+from trainers.forward import Forward, Mean, MicroBatch
 from trainers.spec import PreferenceSpec
 
 
@@ -60,6 +60,10 @@ class Kto:
     def units(self, split: Split, index: int) -> int:
         """A record counts once."""
         return 1
+
+    def survey(self, mean: Mean) -> None:
+        """Takes the mean drift over what comes next as the baseline."""
+        self.baseline = max(0.0, mean(self.drift))
 
     @torch.no_grad()
     def drift(self, forward: Forward, batch: MicroBatch) -> float:

@@ -37,9 +37,8 @@ from trainers.errors import EXIT_FAULT, EXIT_MEMORY, Cancelled, TrainerError
 from trainers.events import AnswersMeasured, CheckpointSaved, EvalLoss, MemoryShort, RunResumed, TrainStep
 from trainers.flops import Flops
 from trainers.footprint import evaluation_interval
-from trainers.forward import Forward, MicroBatch, micro_batch
+from trainers.forward import Forward, Look, MicroBatch, micro_batch
 from trainers.holding import choose_holding
-from trainers.kto import Kto
 from trainers.methods import Method
 from trainers.optimiser import AdamW, Average, clip, learning_rate_at
 from trainers.parallel import ALONE, Group
@@ -290,11 +289,13 @@ class Loop:
 
     def _survey(self, split: Split, batch: list[int]) -> None:
         """Lets a method see the whole of what it is to be measured on, where it wants that."""
-        method, forward = self.parts.method, self.parts.forward
-        if isinstance(method, Kto):
+
+        def mean(look: Look) -> float:
             mine = self.group.share(batch, split.lengths)
-            total = self._in_pieces(split, mine, lambda _, piece: method.drift(forward, piece), lambda: None)
-            method.baseline = max(0.0, self.group.total(total) / len(batch))
+            total = self._in_pieces(split, mine, lambda _, piece: look(self.parts.forward, piece), lambda: None)
+            return self.group.total(total) / len(batch)
+
+        self.parts.method.survey(mean)
 
     def _seed_of_step(self) -> int:
         """So that each process drops other inputs, and the same ones again after a resume."""

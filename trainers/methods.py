@@ -18,7 +18,7 @@ from trainers.classification import Classification
 from trainers.dpo import Dpo, Orpo
 from trainers.encoding import Split
 from trainers.events import Event
-from trainers.forward import Forward, MicroBatch
+from trainers.forward import Forward, Mean, MicroBatch
 from trainers.kto import Kto
 from trainers.label_head import HEAD
 from trainers.sft import Sft
@@ -33,6 +33,13 @@ class Method(Protocol):
 
     def units(self, split: Split, index: int) -> int:
         """How much a record counts in the mean that is the loss of a step."""
+
+    def survey(self, mean: Mean) -> None:
+        """Looks at the whole of what comes next, a step or a split, before it is learnt from or measured.
+
+        Args:
+            mean: goes over all records of it with the function it is given, and returns the mean a record.
+        """
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each record's part of the sum, (records,)."""

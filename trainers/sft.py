@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainers.encoding import Split
 from trainers.events import Event
-from trainers.forward import Forward, MicroBatch
+from trainers.forward import Forward, Mean, MicroBatch
 
 
 class Sft:
@@ -25,6 +25,9 @@ class Sft:
     def units(self, split: Split, index: int) -> int:
         """The supervised tokens of a record, over which a step's loss is a mean."""
         return split.learnt_of(index)
+
+    def survey(self, mean: Mean) -> None:
+        """Nothing of the whole has to be known beforehand."""
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each record's part in nats, (records,)."""

@@ -25,7 +25,7 @@ from trainers import batches
 from trainers.encoding import Split, not_empty
 from trainers.errors import TrainerError
 from trainers.events import Event, SpansMeasured
-from trainers.forward import Forward, MicroBatch, tokens_batch
+from trainers.forward import Forward, Mean, MicroBatch, tokens_batch
 from trainers.number_store import NumberStore
 from trainers.shards import Record
 from trainers.spans import NO_TAG, chunks, tag_tokens, untagged, written
@@ -47,6 +47,9 @@ class TokenClassification:
     def logits(self, forward: Forward, batch: MicroBatch) -> Tensor:
         """(S, tags) fp32."""
         return forward.hidden(batch).float() @ self._head.weight.float().T + self._head.bias.float()
+
+    def survey(self, mean: Mean) -> None:
+        """Nothing of the whole has to be known beforehand."""
 
     def learn(self, forward: Forward, batch: MicroBatch, share: float) -> Tensor:
         """Adds the gradients of ``share`` times the summed loss; returns each record's part in nats, (records,)."""

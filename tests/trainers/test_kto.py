@@ -87,7 +87,7 @@ def test_kto_is_trls(bench, tmp_path):
 
     method = Kto(PreferenceSpec(beta=0.3, undesirable_weight=0.7))
     batch = forwards.micro_batch(split, [0, 1, 2, 3], "cpu")
-    method.baseline = max(0.0, method.drift(forward, batch) / 4)
+    method.survey(lambda look: look(forward, batch) / 4)
     assert method.baseline > 0.01
     assert method.baseline == pytest.approx(trainer._metrics["train"]["kl"][-1], rel=1e-4, abs=1e-6)
     assert float(method.learn(forward, batch, 1 / 4).sum()) / 4 == pytest.approx(float(expected.detach()), rel=1e-5)
