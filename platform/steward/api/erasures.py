@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from steward.api.door import Door
-from steward.datasets.actions import ERASURE_GROUNDS
+from steward.datasets.erasure_actions import ERASURE_GROUNDS
 from steward.datasets.models import Dataset
 from steward.runs.erasure import erase_subject
 

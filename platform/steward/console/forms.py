@@ -8,7 +8,7 @@ from steward.accounts.models import User, Workspace
 from steward.accounts.policy import RULES
 from steward.accounts.roles import Permission, Role
 from steward.accounts.tokens import DEFAULT_LIFETIME_DAYS, MAX_LIFETIME_DAYS
-from steward.datasets.actions import ERASURE_GROUNDS
+from steward.datasets.erasure_actions import ERASURE_GROUNDS
 from steward.runs.claims import Priority
 from steward.runs.dispatch_actions import MOST_HOURS, MOST_RUNS
 

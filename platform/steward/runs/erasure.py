@@ -18,7 +18,7 @@ from steward.accounts.roles import Permission
 from steward.audit.actor import Actor
 from steward.audit.events import Event
 from steward.audit.recording import record_intent
-from steward.datasets.actions import ERASURE_GROUNDS, shred_subject
+from steward.datasets.erasure_actions import ERASURE_GROUNDS, shred_subject
 from steward.datasets.models import Dataset, DatasetVersion, Split
 from steward.datasets.sealing import DatasetDigests, subject_in_ledger
 from steward.runs.models import TERMINAL_STATES, FineTune, ModelVersion

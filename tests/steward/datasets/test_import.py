@@ -11,7 +11,7 @@ from django.db import DatabaseError, connection, transaction
 
 from compliance.vault import VaultError
 from steward.audit.actor import Denied, Refused
-from steward.datasets import actions, sealing
+from steward.datasets import actions, erasure_actions, sealing
 from steward.datasets.importing import import_version
 from steward.datasets.models import DatasetVersion, Record, Split, Subject, VersionState
 from steward.datasets.reading import RecordReader
@@ -204,13 +204,13 @@ def test_a_shredded_person_is_gone_from_every_version(house: House) -> None:
     dataset = house.dataset()
     first = house.imported(visits(6), dataset)
     second = house.imported([*visits(6), *visits(9)[6:]], dataset)
-    assert actions.shred_subject(actor=house.officer, dataset=dataset, subject="patient-0") == 6
+    assert erasure_actions.shred_subject(actor=house.officer, dataset=dataset, subject="patient-0") == 6
     for version, left in ((first, 3), (second, 6)):
         reader = RecordReader(version)
         assert len(list(reader.raw())) == left
         assert reader.shredded == 3
     with pytest.raises(Refused, match="No readable records"):
-        actions.shred_subject(actor=house.officer, dataset=dataset, subject="patient-0")
+        erasure_actions.shred_subject(actor=house.officer, dataset=dataset, subject="patient-0")
     version = house.imported([*visits(3)], dataset)
     assert version.problems[0]["code"] == "subject_shredded"
 

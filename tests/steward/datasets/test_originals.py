@@ -9,7 +9,7 @@ from compliance.vault import VaultError
 from steward.accounts.roles import Role
 from steward.audit.actor import Denied, Refused
 from steward.audit.models import LedgerEntry, OutboxEntry
-from steward.datasets import actions, redacting
+from steward.datasets import erasure_actions, redacting
 from steward.datasets.models import DatasetVersion, RedactedRecord
 from steward.datasets.originals import hand_out_original
 from steward.datasets.reading import RecordReader
@@ -90,7 +90,7 @@ def test_nobody_but_an_officer_opens_an_original(house: House, reversible: Datas
 
 def test_erasing_the_person_makes_it_irreversible(house: House, reversible: DatasetVersion) -> None:
     row = row_of(reversible)
-    actions.shred_subject(actor=house.officer, dataset=reversible.dataset, subject="patient-0")
+    erasure_actions.shred_subject(actor=house.officer, dataset=reversible.dataset, subject="patient-0")
     with pytest.raises(Refused, match="erased"):
         hand_out_original(actor=house.officer, redacted=row_of(reversible), slot=0, number=0, reason="incident")
     assert bytes(row.ciphertext)  # it is still there, and nothing opens it

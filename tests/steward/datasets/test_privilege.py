@@ -15,7 +15,7 @@ from steward.accounts.models import User
 from steward.accounts.roles import Role
 from steward.audit.actor import Denied, Refused
 from steward.audit.models import OutboxEntry
-from steward.datasets import actions, privilege_actions
+from steward.datasets import actions, erasure_actions, privilege_actions
 from steward.datasets.models import (
     DatasetVersion,
     RedactedRecord,
@@ -212,7 +212,7 @@ def test_an_insert_that_the_guard_has_nothing_against_is_let_through(firm: House
 def test_an_erased_person_blocks_nothing(firm: House) -> None:
     version = firm.redacted(letters())
     for number in (0, 1):
-        actions.shred_subject(actor=firm.officer, dataset=version.dataset, subject=f"client-{number}")
+        erasure_actions.shred_subject(actor=firm.officer, dataset=version.dataset, subject=f"client-{number}")
     assert Subject.objects.filter(wrapped__isnull=True).count() == 2
     assert held(version) == []
     review(firm, version)

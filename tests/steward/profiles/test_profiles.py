@@ -11,7 +11,7 @@ from steward.accounts.roles import Role
 from steward.audit.actor import Denied, Refused
 from steward.audit.models import OutboxEntry
 from steward.datasets import actions as datasets
-from steward.datasets import review_actions
+from steward.datasets import erasure_actions, review_actions
 from steward.datasets.comparing import compare_runs
 from steward.datasets.models import RedactionState, SampleItem, SpanFault, SpanLabel, Verdict
 from steward.datasets.reading import RecordReader
@@ -166,7 +166,7 @@ def test_a_phrase_from_a_record_dies_with_the_record_s_person(house: House, othe
         review_actions.promote_span(actor=house.analyst, label=label)
     actions.approve_entry(actor=other, entry=entry)
     run = datasets.start_redaction(actor=house.analyst, version=version)
-    datasets.shred_subject(actor=house.officer, dataset=version.dataset, subject="patient-0")
+    erasure_actions.shred_subject(actor=house.officer, dataset=version.dataset, subject="patient-0")
     entry.refresh_from_db()
     assert (entry.state, entry.ciphertext) == (EntryState.ERASED, None)
     # The run was asked for with a phrase that is gone: it fails closed rather than redact by something else.

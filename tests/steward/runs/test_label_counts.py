@@ -6,7 +6,7 @@ import pytest
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from steward.audit.actor import Refused
-from steward.datasets.actions import shred_subject
+from steward.datasets.erasure_actions import shred_subject
 from steward.runs import actions, labels
 from steward.runs.fitting import count_labels
 from steward.runs.models import LabelCount

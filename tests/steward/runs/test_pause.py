@@ -7,7 +7,7 @@ import pytest
 
 from steward.audit.actor import Denied, Refused
 from steward.audit.models import OutboxEntry
-from steward.datasets.actions import shred_subject
+from steward.datasets.erasure_actions import shred_subject
 from steward.runs import actions, following
 from steward.runs.models import FineTune, RunState
 from steward.runs.processes import is_alive

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from steward.audit.models import OutboxEntry
-from steward.datasets.actions import shred_subject
+from steward.datasets.erasure_actions import shred_subject
 from steward.datasets.models import RedactedRecord
 from steward.runs.models import FineTune
 from steward.vault.models import SealedObject

@@ -123,7 +123,7 @@ def test_a_record_that_does_not_look_privileged_has_no_such_page(firm: House, br
 
 
 def test_the_list_goes_on_behind_an_ordinal_and_names_an_erased_person(firm: House, browser_of: Any) -> None:
-    from steward.datasets.actions import shred_subject
+    from steward.datasets.erasure_actions import shred_subject
 
     version = firm.redacted(letters(23, privileged=23))
     shred_subject(actor=firm.officer, dataset=version.dataset, subject="client-0")
