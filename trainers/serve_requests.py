@@ -134,6 +134,8 @@ def read_access(line: str) -> str:
 
 def _parsed(line: bytes | str) -> Any:
     try:
-        return json.loads(line)
+        document = json.loads(line)
+        json.dumps(document, ensure_ascii=False).encode()  # which halves of surrogate pairs do not bear
     except (ValueError, RecursionError):
         raise SpecError(["request: not JSON"]) from None
+    return document

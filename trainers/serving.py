@@ -4,7 +4,8 @@ The first line on stdin is ``{"access":"<token>"}``; each later one adds or drop
 ``{"add":{"name","path","context","key"}}``, ``{"drop":"name"}``. A client connects, sends one line (the keys of
 ``trainers.serve_requests.Request``) and reads lines ``{"text":"…"}`` until ``{"done":true,"finish":"stop"|"length",
 "prompt_tokens":n,"completion_tokens":n,"seconds":s}`` or ``{"error":"…","code":"…"}``, after which the server hangs up.
-A client that hangs up, or reads nothing for ``STALL_SECONDS``, has its answer cancelled.
+A client that hangs up (its sending side alone is enough), or reads nothing for ``STALL_SECONDS``, has its answer
+cancelled; one that takes as long to ask is hung up on.
 
 Guarantees: who does not know the token gets no answer; the socket is its owner's alone (mode 0600), and a TCP address
 is one of this machine unless another was allowed; no prompt and no answer is recorded anywhere; no core is dumped; the
@@ -172,9 +173,7 @@ class Server:
         """Answers one client. One that goes away or stalls is dropped, its row with it."""
         try:
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(STALL_SECONDS)
-                with connection.makefile("rb") as source:
-                    line = source.readline(MAX_REQUEST_BYTES + 1)
+                line = _first_line(connection)
                 self._requests += 1
                 for reply in self._replies(line, connection):
                     connection.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
@@ -201,6 +200,9 @@ class Server:
             return
         except TrainerError as fault:
             yield {"error": str(fault), "code": fault.code}
+            return
+        except Exception as fault:  # noqa: BLE001 - its text may quote the request, and the client waits for an end
+            yield {"error": f"the request could not be read ({type(fault).__name__})", "code": "internal"}
             return
         try:
             while not _has_hung_up(connection):
@@ -247,6 +249,21 @@ class Server:
             text if places else "",
             tuple(places),
         )
+
+
+def _first_line(connection: socket.socket) -> bytes:
+    """What a client asks; TimeoutError where it takes longer than ``STALL_SECONDS`` in all to say it."""
+    until = time.monotonic() + STALL_SECONDS
+    line = bytearray()
+    is_whole = False
+    while not is_whole and len(line) <= MAX_REQUEST_BYTES:
+        connection.settimeout(max(0.001, until - time.monotonic()))
+        piece = connection.recv(1 << 16)
+        head, newline, _ = piece.partition(b"\n")
+        line += head
+        is_whole = bool(newline) or not piece
+    connection.settimeout(STALL_SECONDS)
+    return bytes(line)
 
 
 def _last(reply: Done | TrainerError, seconds: float) -> dict[str, Any]:

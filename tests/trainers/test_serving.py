@@ -21,7 +21,7 @@ import torch
 
 from compliance.vault import seal_writer
 from tests.trainers.test_engine import CPU, LABELS, WAYS, lively, ship  # noqa: F401  (a fixture among them)
-from trainers import events
+from trainers import events, serving
 from trainers.adapter import lay_shipped
 from trainers.archive import load
 from trainers.base_model import load_base, load_tokenizer
@@ -166,6 +166,7 @@ def test_many_clients_with_several_adapters_are_answered_as_each_alone(served, s
 def test_who_shows_another_token_gets_nothing_and_faults_are_named(served, sealed):
     assert served.ask(access="b" * 40)[-1]["code"] == "serve.access"
     assert served.ask(access="b")[-1]["code"] == "serve.request"
+    assert served.ask("half of a character: \ud800")[-1]["code"] == "serve.request"
     bad = served.ask(max_tokens=0, temperature="hot", colour=SECRET)[-1]
     assert bad["code"] == "serve.request"
     assert {"max_tokens: must be at least 1", "request: unknown key"} <= set(bad["error"].split("; "))
@@ -233,6 +234,19 @@ def test_a_client_that_hangs_up_is_not_answered_any_longer(served):
     idle = psutil.Process(served.process.pid).cpu_times()
     assert idle.user - settled.user < 0.2, (time.monotonic() - began, used, settled, idle)
     assert text_of(served.ask())
+
+
+def test_who_asks_too_slowly_holds_no_place(monkeypatch):
+    monkeypatch.setattr(serving, "STALL_SECONDS", 0.4)
+    client, server = socket.socketpair()
+    with client, server:
+        client.sendall(b"{}\nmore")
+        assert serving._first_line(server) == b"{}"
+        drip = threading.Thread(target=lambda: [(client.send(b"x"), time.sleep(0.1)) for _ in range(12)])
+        drip.start()
+        with pytest.raises(TimeoutError):
+            serving._first_line(server)
+        drip.join()
 
 
 def test_no_core_can_be_dumped(served):
