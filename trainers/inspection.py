@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 import struct
 from dataclasses import dataclass
@@ -115,7 +116,19 @@ def _check_shapes(folder: ModelFolder, shapes: dict[str, tuple[int, ...]]) -> in
         raise TrainerError(
             "model.broken", f"{folder.path}: by config.json {named}", "config.json and the weights must be of one model"
         )
+    lacking = sorted(wanted.keys() - shapes.keys())
+    # Of some families the files name parts of a weight; what is all there is as large as what is wanted.
+    if lacking and _elements(shapes) < _elements(wanted):
+        raise TrainerError(
+            "model.broken",
+            f"{folder.path}: {len(lacking)} weights are missing, first {lacking[0][:80]}",
+            "check the download; every part of the weights must be there",
+        )
     return int(model.get_input_embeddings().weight.shape[0])
+
+
+def _elements(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def token_problems(tokenizer: Any, config: dict[str, Any], generation: dict[str, Any], rows: int) -> list[str]:

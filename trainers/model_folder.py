@@ -44,6 +44,7 @@ _WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trus
 #: Settings by which transformers opens another file than the one that is judged here. Source: transformers 5.23,
 #: ``modeling_utils``, ``tokenization_utils_base`` and ``tokenization_utils_tokenizers``.
 _WORDS_FOR_FILES = ("transformers_weights", "fast_tokenizer_files", "gguf_file")
+_INDEX = "model.safetensors.index.json"
 #: Suffixes of what is loaded from a folder, by name or by looking for it.
 _LOADED = {".safetensors", ".json", ".model", ".jinja", ".txt", ".gguf"}
 
@@ -121,8 +122,9 @@ def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
             _judge_words(_read_json(each, problems), each.name, problems)
     _judge_words(config, "config.json", problems)
     _judge_templates(files, problems)
-    _judge_index(files, {each.name for each in weights}, problems)
-    parameters = sum(_judge_header(each, problems) for each in weights)
+    headers = {each.name: _judge_header(each, problems) for each in weights}
+    parameters = sum(count for tensors in headers.values() for count in tensors.values())
+    _judge_index(files, headers, problems)
     architecture = _architecture(config, problems)
     if problems:
         raise TrainerError(
@@ -234,7 +236,10 @@ def _judge_templates(files: list[Path], problems: list[str]) -> None:
         problems.extend(f"{each.name}: the template {said}" for text in texts for said in template_problems(text))
 
 
-def _judge_index(files: list[Path], weights: set[str], problems: list[str]) -> None:
+def _judge_index(files: list[Path], headers: dict[str, dict[str, int]], problems: list[str]) -> None:
+    """Holds each index against the tensors that its files really have; several files want one."""
+    if headers and "model.safetensors" not in headers and not any(each.name == _INDEX for each in files):
+        problems.append(f"no model.safetensors, and no {_INDEX} that says which file holds what")
     for each in files:
         if not each.name.endswith(".safetensors.index.json"):
             continue
@@ -242,36 +247,38 @@ def _judge_index(files: list[Path], weights: set[str], problems: list[str]) -> N
         if not isinstance(shards, dict) or not shards:
             problems.append(f"{each.name}: no weight_map")
             continue
-        strange = {str(name)[:80] for name in shards.values() if name not in weights}
+        strange = {str(name)[:80] for name in shards.values() if str(name) not in headers}
         problems.extend(f"{each.name}: names {name!r}, which is not a weight file of this folder" for name in strange)
+        if not strange and any(tensor not in headers[str(name)] for tensor, name in shards.items()):
+            problems.append(f"{each.name}: names tensors that its files do not hold")
 
 
-def _judge_header(path: Path, problems: list[str]) -> int:
-    """Number of parameters in a safetensors file, after its header was found to be sound."""
+def _judge_header(path: Path, problems: list[str]) -> dict[str, int]:
+    """Elements of each tensor in a safetensors file whose header is sound; of another nothing."""
     size = path.stat().st_size
     with path.open("rb") as source:
         prefix = source.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
         if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
             problems.append(f"{path.name}: its header says a length that cannot be right")
-            return 0
+            return {}
         raw = source.read(length)
     try:
         header = json.loads(raw)
         header.pop("__metadata__", None)
-        spans = sorted(_span(entry) for entry in header.values())
+        tensors = {name: _span(entry) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         problems.append(f"{path.name}: its header is not sound")
-        return 0
+        return {}
     end = 0
-    for begin, after, _ in spans:
+    for begin, after, _ in sorted(tensors.values()):
         if begin != end:
             problems.append(f"{path.name}: its tensors overlap or leave a gap")
-            return 0
+            return {}
         end = after
     if end != size - 8 - length:
         problems.append(f"{path.name}: its header and its length do not agree")
-    return sum(count for _, _, count in spans)
+    return {name: count for name, (_, _, count) in tensors.items()}
 
 
 def _span(entry: dict[str, Any]) -> tuple[int, int, int]:

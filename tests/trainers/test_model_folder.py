@@ -8,7 +8,10 @@ import struct
 
 import pytest
 
+from trainers.base_model import load_base
+from trainers.device import choose_device
 from trainers.errors import TrainerError
+from trainers.inspection import inspect
 from trainers.model_folder import MAX_HEADER_BYTES, check_folder
 
 
@@ -107,6 +110,47 @@ def test_headers_that_lie_are_refused(folder):
 def test_an_index_that_points_elsewhere_is_refused(folder, name):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     assert "not a weight file of this folder" in refusal(folder)
+
+
+def sharded(folder, first):
+    """The folder with its weights in two files, the ``first`` of them in one of them, and an index."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = {"model-1.safetensors": names[:first], "model-2.safetensors": names[first:]}
+    for file, held in parts.items():
+        save_file({name: weights[name] for name in held}, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, held in parts.items() for name in held}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return index
+
+
+def test_weights_in_several_files_want_an_index_that_names_what_they_hold(folder):
+    index = sharded(folder, 5)
+    whole = check_folder(folder).parameters
+    load_base(check_folder(folder), choose_device("fp32"))
+    assert inspect(folder).folder.parameters == whole
+    (folder / "model.safetensors.index.json").unlink()
+    assert "no model.safetensors, and no model.safetensors.index.json" in refusal(folder)
+    index["weight_map"]["model.layers.7.mlp.up_proj.weight"] = "model-1.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "tensors that its files do not hold" in refusal(folder)
+    index["weight_map"]["a"] = ["model-1.safetensors"]
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "not a weight file of this folder" in refusal(folder)
+
+
+def test_weights_that_are_not_all_there_are_not_taken_in(folder):
+    """It used to come in, and the first run on it failed."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    gone = next(name for name in weights if "up_proj" in name)
+    save_file({name: each for name, each in weights.items() if name != gone}, folder / "model.safetensors")
+    with pytest.raises(TrainerError, match=f"1 weights are missing, first {gone}"):
+        inspect(folder)
 
 
 def test_links_out_of_the_folder_and_odd_files_are_refused(folder, tmp_path):
