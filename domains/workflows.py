@@ -85,6 +85,9 @@ class TrainingRecipe:
     label_smoothing: float = 0.0
     desirable_weight: float = 1.0
     undesirable_weight: float = 1.0
+    turns: str = "last"
+    best_by: str = "loss"
+    average_decay: float | None = None
 
     def spec_fields(self, method: str = "", way: str = "") -> dict[str, Any]:
         """The part of a training spec that the recipe decides, as JSON values (without model, data and output).
@@ -112,6 +115,8 @@ class TrainingRecipe:
             fields["prompt"] = {"tokens": self.prompt_tokens}
         if method in _PREFERENCE:
             fields["preference"] = {name: getattr(self, name) for name in _PREFERENCE[method]}
+        if method == "sft":
+            fields["turns"] = self.turns
         return fields | {
             "optimiser": {
                 "learning_rate": self.learning_rate,
@@ -128,6 +133,8 @@ class TrainingRecipe:
             "evaluate_every": self.evaluate_every,
             "checkpoint_every": self.checkpoint_every,
             "patience": self.patience,
+            "best_by": self.best_by,
+            "average_decay": self.average_decay,
             "seed": self.seed,
             "precision": self.precision,
             "packing": self.packing,
@@ -259,6 +266,9 @@ def _read_recipe(table: TomlTable) -> TrainingRecipe:
         prompt_tokens=table.integer("prompt_tokens", 20, least=1, most=1024),
         beta=table.number("beta", 0.1, least=1e-4, most=100.0),
         label_smoothing=table.number("label_smoothing", 0.0, least=0.0, most=0.49),
+        turns=table.text("turns", "last", choices=("last", "all")),
+        best_by=table.text("best_by", "loss", choices=("loss", "metric")),
+        average_decay=table.number("average_decay", least=0.01, most=0.9999) if table.has("average_decay") else None,
     )
     table.finish()
     return recipe

@@ -47,7 +47,7 @@ from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_s
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import JUDGED, PAIRED, Spec
-from trainers.token_classification import TokenClassification, encode_tagged
+from trainers.token_classification import TokenClassification, encode_tagged, read_text
 
 #: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
@@ -189,7 +189,8 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             break
     compared, records = records, _references(records)
     bench = open_bench(spec, keys, out, is_for_loss=True)
-    prompts = [prompt_tokens(bench.tokenizer, record, spec.max_length) for record in records]
+    prompts = [prompt_tokens(bench.tokenizer, record, None) for record in records]
+    shortened = _cut_to(prompts, spec, bench, records)
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
     pairs = encode_pairs(compared, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
@@ -241,8 +242,20 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             sealed_digest=written.sealed_digest,
             commitment=written.commitment,
             seconds=time.monotonic() - begun,
+            shortened=shortened,
         )
     )
+
+
+def _cut_to(prompts: list[list[int]], spec: Spec, bench: Bench, records: list[Record]) -> int:
+    """Shortens what is too long, as training does where it may, and says how many there were."""
+    if bench.adapter.are_tags:
+        texts = (record.messages[0].content for record in records)
+        return sum(len(read_text(bench.tokenizer, text, None)[0]) > spec.max_length for text in texts)
+    long = [place for place, prompt in enumerate(prompts) if len(prompt) > spec.max_length]
+    for place in long:
+        prompts[place] = prompt_tokens(bench.tokenizer, records[place], spec.max_length)
+    return len(long)
 
 
 def _references(records: list[Record]) -> list[Record]:

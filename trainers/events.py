@@ -190,8 +190,7 @@ class SpansMeasured(Event):
 class AnswersMeasured(Event):
     """``file`` holds, sealed, what the state after ``step`` answers to ``answers`` held-out prompts.
 
-    ``score`` is the mean by ``metric``; without one, ``metric`` is empty and the score not a number. ``digest`` is
-    of the plaintext.
+    ``score`` is the mean by ``metric``; without one it is not a number. ``digest`` is of the plaintext.
     """
 
     name: ClassVar[str] = "eval.answers"
@@ -374,8 +373,8 @@ class JudgementsCompared(Event):
 class EvaluateFinished(Event):
     """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
 
-    ``base_loss`` and ``tuned_loss`` are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``),
-    nats a token, of a tuned classifier nats a record; ``refused`` counts those among them that were too long for it.
+    Losses are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``), nats a token, of a tuned
+    classifier nats a record; ``refused`` counts those that were too long for it, ``shortened`` prompts that were cut.
     """
 
     name: ClassVar[str] = "evaluate.finished"
@@ -392,6 +391,7 @@ class EvaluateFinished(Event):
     sealed_digest: str
     commitment: str
     seconds: float
+    shortened: int = 0
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,18 @@ def test_scores_leave_by_event_and_texts_only_sealed(trained, kit):
     assert again.tuned_scores == end.tuned_scores[:3]
 
 
+def test_prompts_that_were_cut_before_they_were_answered_are_counted(bench, kit):
+    records = kit.records(8, seed=3, name="t")
+    for record in records[:3]:
+        record["messages"][0]["content"] += "y" * 200
+    bench.seal("test", records)
+    bench.spec(max_length=150)
+    assert bench.command("run")[0] == 0
+    end = bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "2")[1][-1]
+    assert (end.shortened, end.refused) == (3, 3)
+    assert len(end.tuned_scores) == 8
+
+
 def test_evaluation_wants_an_adapter_a_test_shard_and_a_known_metric(bench):
     bench.spec()
     assert bench.command("evaluate", "--metric", "charm")[1][-1].code == "evaluate.metric"

@@ -66,6 +66,7 @@ class EvaluationShape(serializers.ModelSerializer[Evaluation]):
             "baseline",
             "measures",
             "record_count",
+            "shortened_count",
             "done_count",
             "total_count",
             "base",

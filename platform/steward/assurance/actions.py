@@ -64,7 +64,7 @@ def finish_evaluation(
     predictions.save(force_insert=True)
     locked.predictions = predictions
     locked.base_loss, locked.tuned_loss = finished.base_loss, finished.tuned_loss
-    locked.record_count = len(base)
+    locked.record_count, locked.shortened_count = len(base), finished.shortened
     locked.done_count = locked.total_count = 2 * len(base)
     locked.scores = {"ids": finished.ids, "base": base, "tuned": tuned}
     if judgement.parts:

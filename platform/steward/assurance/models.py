@@ -28,6 +28,9 @@ class Evaluation(models.Model):
     done_count = models.PositiveIntegerField(default=0)
     total_count = models.PositiveIntegerField(default=0)
     record_count = models.PositiveIntegerField(default=0)
+    shortened_count = models.PositiveIntegerField(
+        default=0, help_text="Held-out prompts that were cut to the longest record before they were answered."
+    )
     base_score = models.FloatField(null=True)
     base_low = models.FloatField(null=True)
     base_high = models.FloatField(null=True)

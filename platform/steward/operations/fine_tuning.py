@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.operations.terminal import wait_for
+from steward.runs.left_out import left_out
 from steward.runs.models import FineTune, ModelVersion, RunState
 
 Say = Callable[[str], Any]
@@ -38,6 +39,8 @@ def follow(fine_tune: FineTune, say: Say) -> None:
         f"{fine_tune.tokens:,} tokens in {fine_tune.train_seconds:.0f} s; held-out loss {fine_tune.best_loss:.4f} "
         f"at step {fine_tune.best_step} of {fine_tune.steps}"
     )
+    for sentence in left_out(fine_tune):
+        say(sentence)
     _tell_evaluation(fine_tune.model_version, say)
 
 
@@ -60,6 +63,8 @@ def _tell_evaluation(model_version: ModelVersion, say: Say) -> None:
     for who in ("base", "tuned", "gain"):
         score, low, high = (100 * getattr(evaluation, f"{who}_{part}") for part in ("score", "low", "high"))
         say(f"{who:5} {score:5.1f} % [{low:.1f}, {high:.1f}]  {evaluation.metric}, n={evaluation.record_count}")
+    if evaluation.shortened_count:
+        say(f"{evaluation.shortened_count} of {evaluation.record_count} prompts were cut to max_length for both")
     for gate in evaluation.gate_results.all():
         say(f"gate “{gate.title}”: {gate.get_state_display().lower()} ({gate.figure})")
     say(f"model version {model_version.pk}")

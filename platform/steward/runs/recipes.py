@@ -145,7 +145,7 @@ def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 # What only one method or one way of training needs, or has a value of its own for.
-OF_METHOD_OR_WAY = frozenset({"lora", "quantise", "prompt", "preference", "classification", "answers"})
+OF_METHOD_OR_WAY = frozenset({"lora", "quantise", "prompt", "preference", "classification", "answers", "turns"})
 
 
 def with_changes(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

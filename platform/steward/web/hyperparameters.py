@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steward.audit.actor import Refused
-from steward.runs.recipes import USUAL_PARALLEL
+from steward.runs.recipes import USUAL_PARALLEL, decided, flat
 from trainers.spec import SHARDS
 
 
@@ -38,7 +38,8 @@ class Field:
     def part(self) -> str:
         """The part of the spec that it comes and goes with; empty for one that every method and way has."""
         part = self.path.partition(".")[0]
-        return "" if part in (self.path, "optimiser", "answers") else part
+        is_general = part == self.path != "turns" or part in ("optimiser", "answers")
+        return "" if is_general else part
 
 
 FIELDS = (
@@ -71,6 +72,9 @@ FIELDS = (
     ),
     Field("batch_tokens", "Batch", "tokens in one step", is_basic=True),
     Field("max_length", "Longest record", "tokens", is_basic=True),
+    Field(
+        "turns", "Turns", "of a conversation that are learnt, where its messages have no weight", str, ("last", "all")
+    ),
     Field("too_long", "Longer records", "are counted either way", str, ("refuse", "truncate")),
     Field("max_steps", "At most", "steps; empty: no limit", is_optional=True),
     Field("optimiser.schedule", "Schedule", "of the learning rate", str, ("cosine", "linear", "constant")),
@@ -88,6 +92,8 @@ FIELDS = (
     Field("evaluate_every", "Held-out loss every", "steps; empty: automatic", is_optional=True),
     Field("checkpoint_every", "Checkpoint every", "steps; empty: automatic", is_optional=True),
     Field("patience", "Patience", "evaluations without gain before it stops; empty: never", is_optional=True),
+    Field("best_by", "Best state", "by held-out loss, or by the score of the sample answers", str, ("loss", "metric")),
+    Field("average_decay", "Average", "of the weights, for example 0.99; empty: none", float, is_optional=True),
     Field("answers.prompts", "Sample answers", "held-out prompts answered at each evaluation; 0: none"),
     Field("answers.max_new_tokens", "Longest answer", "of the samples, tokens"),
     Field(
@@ -132,6 +138,14 @@ def shown_values(recipe: Mapping[str, Any], usable: Collection[str] = ()) -> lis
     values = [(field, _at(recipe, field.path)) for field in FIELDS]
     values = [(field, field.usual if value is None and field.path in usable else value) for field, value in values]
     return [(field, value) for field, value in values if value is not None or not field.part]
+
+
+def further_values(recipe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(place, value) of what a recipe says beside the fields of the form: what was set by a command or over REST."""
+    shown = {"method", "way", "lora.is_rank_stabilised", *(field.path for field in FIELDS)}
+    values = flat(decided(recipe)).items()
+    said = [(path, ", ".join(map(str, value)) if isinstance(value, list) else value) for path, value in values]
+    return [(path, value) for path, value in said if path not in shown and value is not None]
 
 
 def _at(recipe: Mapping[str, Any], path: str) -> Any:

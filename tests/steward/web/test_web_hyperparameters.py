@@ -8,7 +8,7 @@ from steward.audit.actor import Refused
 from steward.runs.methods import METHODS, WAYS
 from steward.runs.recipes import merged_recipe
 from steward.web.command_line import fine_tune_command
-from steward.web.hyperparameters import FIELDS, changes_of, shown_values
+from steward.web.hyperparameters import FIELDS, changes_of, further_values, shown_values
 
 PARALLEL = {"parallel.processes", "parallel.nodes", "parallel.shard"}
 
@@ -35,7 +35,8 @@ def test_every_field_has_its_place_in_a_recipe() -> None:
             recipe = merged_recipe("healthcare", "visit_sections", {"method": method, "way": way})
             values = dict(shown_values(recipe, PARALLEL))
             assert not [field.path for field, value in values.items() if value is None and not field.is_optional]
-            assert {field.part for field in values} <= {"", "parallel", METHODS[method].part, *WAYS[way].parts}
+            assert {field.part for field in values} <= {"", "turns", "parallel", METHODS[method].part, *WAYS[way].parts}
+            assert ("turns" in {field.path for field in values}) == (method == "sft")
             shown |= set(values)
     assert shown == set(FIELDS)
 
@@ -50,6 +51,15 @@ def test_what_the_installation_cannot_use_is_shown_only_where_a_recipe_has_it() 
     two = merged_recipe("healthcare", "visit_sections", {"parallel": {"nodes": 2, "processes": 1}})
     assert two["parallel"] == {"nodes": 2}
     assert {field.path: value for field, value in shown_values(two)}["parallel.nodes"] == 2
+
+
+def test_what_the_form_has_no_field_for_is_told_all_the_same() -> None:
+    changes = {"keep_checkpoints": 3, "lora": {"targets": ["q_proj", "v_proj"]}, "turns": "all"}
+    recipe = merged_recipe("healthcare", "visit_sections", changes)
+    further = dict(further_values(recipe))
+    assert (further["keep_checkpoints"], further["lora.targets"]) == (3, "q_proj, v_proj")
+    assert {field.path: value for field, value in shown_values(recipe)}["turns"] == "all"
+    assert not {field.path for field in FIELDS} & further.keys()
 
 
 def test_the_command_names_only_what_differs_and_is_quoted_for_a_shell() -> None:

@@ -30,12 +30,13 @@ from steward.runs.dispatch import (
 )
 from steward.runs.fitting import check_shape, usual_method
 from steward.runs.forecast import foretell, told_and_taken
+from steward.runs.left_out import left_out
 from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
 from steward.runs.recipes import decided, differences, merged_recipe, spec_of, with_changes
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
-from steward.web.hyperparameters import changes_of, shown_values
+from steward.web.hyperparameters import changes_of, further_values, shown_values
 from steward.web.launching import clone_source, command_of, shown_command
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
 
@@ -296,7 +297,9 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "model_version": ModelVersion.objects.filter(fine_tune=found).first(),
         **command_of(found),
         "settings": [(field, value) for field, value in shown_values(found.recipe) if value is not None],
+        "further": further_values(found.recipe),
         "data": [(part, counts) for part, counts in data if counts],
+        "left_out": left_out(found),
         "fit": told_and_taken(found),
         "waits": standing(found.pk),
         "gathers": gathering(found),
