@@ -13,6 +13,8 @@ from trainers import events
 from trainers.errors import EXIT_CANCELLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+#: A second or two where nothing else is going on; without the guarantee it is a quarter of an hour.
+SOON_SECONDS = 15
 FULL = {"way": "full", "optimiser": {"learning_rate": 0.002}}
 
 
@@ -82,7 +84,7 @@ def test_a_machine_that_is_killed_ends_the_run_in_words_and_it_goes_on_from_its_
         begun = time.monotonic()
         said = heard(first)
         second.stdout.close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < SOON_SECONDS
     assert said[-1].code == "parallel.lost"
     for path in outs[0].glob("checkpoint*"):  # as the platform brings it to machines that never had it
         shutil.copy(path, outs[1] / path.name)
@@ -105,7 +107,7 @@ def test_a_cancelled_run_in_parts_leaves_both_machines_with_its_last_step_kept(b
         begun = time.monotonic()
         said = heard(first)
         heard(second)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < SOON_SECONDS
     assert isinstance(said[-1], events.RunCancelled)
     steps = [3, *(each.step for each in said if isinstance(each, events.TrainStep))]
     assert (said[-1].step, said[-1].resumable) == (steps[-1], True)
@@ -128,5 +130,5 @@ def test_a_trainer_killed_before_the_ring_closed_ends_the_one_on_the_other_machi
         begun = time.monotonic()
         said = heard(first)
         second.stdout.close()
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < SOON_SECONDS
     assert [event.code for event in said] == ["parallel.lost"]
