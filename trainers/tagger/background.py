@@ -25,8 +25,8 @@ from trainers.tagger.documents import Document
 
 _LENGTH = 900
 _CAPITALISED = re.compile(r"[A-ZÀ-ÖØ-ÞŁŚŞİŽČ][\w’'-]*(?:\s+(?:of|and|&|the|for)?\s*[A-ZÀ-ÖØ-ÞŁŚŞİŽČ][\w’'-]*)*")
-# File below the data folder -> profile whose rules say where an identifier may stand.
-_SOURCES = {
+#: File below the data folder -> profile whose rules say where an identifier may stand.
+SOURCES = {
     "healthcare/mts_dialog.train.jsonl": "healthcare",
     "healthcare/pubmedqa.train.jsonl": "healthcare",
     "finance/tat_qa.dev.jsonl": "finance",
@@ -42,8 +42,8 @@ def background_documents(folder: Path, count: int, seed: int) -> Iterator[Docume
         OSError: a source is missing.
     """
     random = Random(seed)  # noqa: S311 - not a secret
-    share = -(-count // len(_SOURCES))
-    for name, profile in _SOURCES.items():
+    share = -(-count // len(SOURCES))
+    for name, profile in SOURCES.items():
         rules = Detector(load_profile(profile).without_tagger())
         texts = list(_texts(folder / name))
         random.shuffle(texts)
@@ -59,7 +59,7 @@ def public_stretches(folder: Path, most_chars: int, random: Random) -> Iterator[
     Raises:
         OSError: a source is missing.
     """
-    for name, profile in _SOURCES.items():
+    for name, profile in SOURCES.items():
         rules = Detector(load_profile(profile).without_tagger())
         texts = list(_texts(folder / name))
         random.shuffle(texts)
