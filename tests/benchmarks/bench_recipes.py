@@ -21,9 +21,8 @@ from domains.datasets import shape_record, split_of
 from domains.intervals import bootstrap_interval
 from domains.packs import load_pack
 from domains.workflows import map_record
-from tests.benchmarks.bench_training import _seal
+from tests.benchmarks.bench_training import PEERS, _seal
 from trainers import events
-from trainers.process import QUIET
 
 SETS = {
     "pubmedqa": ("healthcare", ["healthcare/pubmedqa.train.jsonl"]),
@@ -140,7 +139,7 @@ def compare(name: str, data: Path) -> tuple[dict, dict, dict[str, list[dict]]]:
         (folder / "peer.json").write_text(json.dumps([name, model, parts, mine["seconds"], scratch]))
         said = subprocess.run(
             [sys.executable, "-m", "tests.benchmarks.bench_recipes", "peer", folder / "peer.json"],
-            env=os.environ | QUIET,
+            env=PEERS,
             capture_output=True,
             text=True,
             check=True,
