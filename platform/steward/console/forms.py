@@ -91,7 +91,7 @@ class ErasureForm(forms.Form):
         help_text="The value of the subject column, letter by letter.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    ground = forms.ChoiceField(choices=list(ERASURE_GROUNDS.items()), help_text="GDPR article 17(1).")
+    ground = forms.ChoiceField(choices=[("", "Choose"), *ERASURE_GROUNDS.items()], help_text="GDPR article 17(1).")
     is_sure = forms.BooleanField(label="It cannot be undone, and is to be done")
 
 

@@ -203,10 +203,6 @@ class RedactedQuerySet(models.QuerySet["RedactedRecord"]):
         allowed = models.Q(is_privileged=False) | models.Q(is_released=True)
         return self._with_decisions().filter(allowed, is_withheld=False)
 
-    def readable(self) -> "RedactedQuerySet":
-        """Records of people who were not erased."""
-        return self.filter(record__subject__wrapped__isnull=False)
-
     def held_back(self) -> "RedactedQuerySet":
         """Records that only an officer may read: likely privileged and not released, or withheld."""
         waiting = models.Q(is_privileged=True, is_released=False)

@@ -179,11 +179,11 @@ class ModelVersion(models.Model):
 
 
 class LabelCount(models.Model):
-    """The labels of a redacted version, as counted over `records` of it; see `label_counts`. Only what may be told."""
+    """The labels of a redacted version, as they were counted; see `label_counts`. Only what may be told."""
 
     redaction = models.ForeignKey(RedactionRun, on_delete=models.CASCADE, related_name="+")
     rules = models.CharField(max_length=71, help_text="Digest of what decides which labels there are.")
-    records = models.PositiveIntegerField(help_text="How many could be trained on when they were counted.")
+    gone = models.PositiveIntegerField(help_text="People erased and records withheld when they were counted.")
     labels = models.JSONField()
 
     class Meta:
