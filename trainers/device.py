@@ -21,6 +21,7 @@ from trainers.errors import TrainerError
 #: tokens run equally fast, above that the caches suffer); on an accelerator it fills the device.
 CPU_MICRO_TOKENS = 1024
 CUDA_MICRO_TOKENS = 8192
+_FP16_FLAGS = {"avx512_fp16", "amx_fp16", "asimdhp"}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -52,6 +53,8 @@ def choose_device(precision: str) -> Device:
         precision, reason = _accelerator_precision() if name == "cuda" else _cpu_precision()
     elif precision == "bf16" and name == "cuda" and not _has_bf16():
         raise TrainerError("device.precision", "this accelerator has no bf16", "set precision to auto, fp16 or fp32")
+    elif precision == "fp16" and name == "cpu" and not _FP16_FLAGS & _cpu_flags():
+        reason += ", though this CPU has no instructions for fp16 and is some hundred times slower in it"
     micro_tokens = CUDA_MICRO_TOKENS if name == "cuda" else CPU_MICRO_TOKENS
     return Device(name, precision, reason, torch.get_num_threads(), micro_tokens)
 

@@ -55,7 +55,8 @@ def test_the_loss_falls_by_every_way(way, method, bench, kit):
     code, said = bench.command("run")
     assert code == 0, said[-1]
     started = kit.of(events.RunStarted, said)[0]
-    assert (started.precision, started.precision_reason) == ("fp16", "the spec says so")
+    assert started.precision == "fp16"
+    assert started.precision_reason.startswith("the spec says so")
     assert min(losses(said)) < losses(said)[0] - 0.02
     assert {each.loss_scale for each in kit.of(events.TrainStep, said)} == {loss_scale.FIRST}
     assert all(each.grad_norm < 1000 for each in kit.of(events.TrainStep, said))
@@ -293,3 +294,5 @@ def test_a_cpu_takes_fp16_only_when_told(flags, monkeypatch):
     monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
     assert choose_device("auto").precision == ("bf16" if flags else "fp32")
     assert choose_device("fp16").precision == "fp16"
+    # An AVX-512 machine of our own took 150 to 350 times as long for a product of 256 by 576 by 576 as in bf16.
+    assert ("slower" in choose_device("fp16").precision_reason) == (not flags & {"amx_fp16"})
