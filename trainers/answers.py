@@ -31,7 +31,7 @@ from trainers.process import Stop
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
 from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
-from trainers.token_classification import TokenClassification
+from trainers.token_classification import TokenClassification, read_text
 
 if TYPE_CHECKING:
     from trainers.loop import Parts
@@ -51,7 +51,7 @@ class Answers:
 
     def _tokens(self, record: Record) -> list[int]:
         if self._spec.method in TAGGED:
-            return list(self._tokenizer(record.messages[0].content)["input_ids"])[: self._spec.max_length]
+            return read_text(self._tokenizer, record.messages[0].content, self._spec.max_length)[0]
         return prompt_tokens(self._tokenizer, record, self._spec.max_length)
 
     @torch.no_grad()

@@ -1,8 +1,10 @@
 """Messages to tokens, once, with what is learnt marked.
 
 Guarantees: the tokens of a prompt are those that generation sees for it, because text is cut where turns of the
-assistant begin before it is tokenised; every record that was cut or left out is counted; a chat template runs in
-transformers' immutable Jinja sandbox, and its error messages (which may quote a record) are dropped.
+assistant begin before it is tokenised; a control token comes from the chat template alone, never from what a record or
+a client says, so that nobody forges a turn (``trainers.control_tokens``); every record that was cut or left out is
+counted; a chat template runs in transformers' immutable Jinja sandbox, and its error messages (which may quote a
+record) are dropped.
 Memory hardly grows with the data: tokens beyond the first millions are sealed on a disk (``trainers.number_store``),
 and some 40 bytes a record stay. Does not: keep that promise for judged answers, which wait for their neighbours.
 
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.control_tokens import ControlTokens
 from trainers.errors import TrainerError
 from trainers.number_store import NumberStore
 from trainers.shards import Message, Record
@@ -37,7 +40,6 @@ PLAIN_TEMPLATE = (
     "{{ (eos_token if message['role'] == 'assistant' else '') + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### Assistant\n' }}{% endif %}"
 )
-
 
 #: Marks a token as learnt; no vocabulary reaches this far.
 _LEARNT = 1 << 30
@@ -170,23 +172,41 @@ class Split:
         self.learnt.append(sum(marks))
 
 
-def as_chat(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages as a template takes them."""
-    return [{"role": each.role, "content": each.content, **each.extra} for each in messages]
-
-
 def render(
     tokenizer: Any, messages: Iterable[Message], *, is_prompt: bool, tools: tuple[dict[str, Any], ...] = ()
 ) -> str:
-    """The text of a conversation; ``is_prompt`` opens a turn of the assistant at its end.
+    """The text of a conversation, marked for ``as_tokens``; ``is_prompt`` opens a turn of the assistant at its end.
+
+    Where a text could be a piece of a control string, the conversation is rendered once more with such pieces marked,
+    and that is taken if the template put control together out of them.
 
     Raises:
-        TrainerError: ``model.template``, when the template fails or reaches for what the sandbox forbids.
+        TrainerError: ``model.template``, when the template fails or reaches for what the sandbox forbids; as
+            ``ControlTokens.marked``.
     """
+    control, turns = ControlTokens.of(tokenizer), list(messages)
+    text = _rendered(tokenizer, turns, is_prompt, tools, are_ends=False)
+    if not control.might_join([*((each.content, each.extra) for each in turns), *tools]):
+        return text
+    parted = _rendered(tokenizer, turns, is_prompt, tools, are_ends=True)
+    return text if control.written(parted) == control.written(text) else parted
+
+
+def _rendered(
+    tokenizer: Any, messages: list[Message], is_prompt: bool, tools: tuple[dict[str, Any], ...], *, are_ends: bool
+) -> str:
+    control = ControlTokens.of(tokenizer)
+    chat = [
+        {
+            "role": each.role,
+            "content": control.marked(each.content, is_answer=each.role == "assistant", are_ends=are_ends),
+            **control.marked(each.extra, are_ends=are_ends),
+        }
+        for each in messages
+    ]
+    offered = control.marked(tools, are_ends=are_ends) or None
     try:
-        text = tokenizer.apply_chat_template(
-            as_chat(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=is_prompt
-        )
+        text = tokenizer.apply_chat_template(chat, tools=offered, tokenize=False, add_generation_prompt=is_prompt)
     except Exception as fault:  # noqa: BLE001 - a template of unknown origin may raise anything
         raise TrainerError(
             "model.template",
@@ -196,6 +216,15 @@ def render(
     return str(text)
 
 
+def as_tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of rendered texts; the one way from what ``render`` and ``segments`` give to what a model reads.
+
+    Raises:
+        TrainerError: as ``ControlTokens.tokens``.
+    """
+    return ControlTokens.of(tokenizer).tokens(tokenizer, texts)
+
+
 def segments(
     tokenizer: Any,
     messages: tuple[Message, ...],
@@ -203,7 +232,7 @@ def segments(
     *,
     are_all_learnt: bool = False,
 ) -> list[tuple[str, bool]]:
-    """The rendered conversation in pieces, each learnt or not.
+    """The rendered conversation in pieces, marked for ``as_tokens``, each learnt or not.
 
     An assistant turn is learnt if its weight is 1 and not if it is 0; without a weight the last one is, or all are but
     one that nobody asked for, at the beginning. A record of one turn alone is a plain text, learnt from its beginning
@@ -215,7 +244,7 @@ def segments(
             ``data.invalid``, when the first of several turns is to be learnt.
     """
     if len(messages) == 1:
-        text = messages[0].content + str(tokenizer.eos_token)
+        text = ControlTokens.of(tokenizer).marked(messages[0].content) + str(tokenizer.eos_token)
         return [(beginning(tokenizer), False), (text, messages[0].weight != 0)]
     whole = render(tokenizer, messages, is_prompt=False, tools=tools)
     pieces: list[tuple[str, bool]] = []
@@ -386,7 +415,7 @@ def encode_labelled(
 
 
 def prompt_text(tokenizer: Any, record: Record) -> str:
-    """What stands before a record's answer."""
+    """What stands before a record's answer, marked for ``as_tokens``."""
     if len(record.messages) == 1:
         return beginning(tokenizer) or str(tokenizer.eos_token)
     return render(tokenizer, record.messages[:-1], is_prompt=True, tools=record.tools)
@@ -397,12 +426,11 @@ def prompt_tokens(tokenizer: Any, record: Record, max_length: int | None) -> lis
 
     Before a plain text nothing was asked: there it is what begins or, where nothing does, what ends texts.
     """
-    text = prompt_text(tokenizer, record)
-    tokens = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    if max_length is not None and len(tokens) > max_length:
-        tokens, _ = cut_prompt([*tokens, 0], [0] * len(tokens) + [1], max_length + 1)
-        tokens.pop()
-    return tokens
+    (found,) = as_tokens(tokenizer, [prompt_text(tokenizer, record)])
+    if max_length is not None and len(found) > max_length:
+        found, _ = cut_prompt([*found, 0], [0] * len(found) + [1], max_length + 1)
+        found.pop()
+    return found
 
 
 def _last_learnt(messages: tuple[Message, ...], answer: str) -> tuple[Message, ...]:
@@ -420,15 +448,15 @@ def _encoded(
         for record, turns in zip(group, conversations, strict=True)
     ]
     texts = [text for parts in pieces for text, _ in parts]
-    encoded = iter(tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+    encoded = iter(as_tokens(tokenizer, texts))
     for parts in pieces:
-        tokens: list[int] = []
+        found: list[int] = []
         marks: list[int] = []
         for _, is_learnt in parts:
             piece = next(encoded)
-            tokens += piece
+            found += piece
             marks += [int(is_learnt)] * len(piece)
-        yield tokens, marks
+        yield found, marks
 
 
 def not_empty(split: Split) -> Split:

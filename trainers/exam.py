@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from trainers.control_tokens import ControlTokens
 from trainers.encoding import Split, prompt_text, prompt_tokens
 from trainers.shards import Record
 
@@ -91,7 +92,8 @@ class Exam:
         if split.tags is not None:
             texts = [each.messages[0].content for each in some]
         else:
-            texts = [prompt_text(tokenizer, each) for each in some]
+            # As another program gets it, which knows nothing of our marks.
+            texts = [ControlTokens.of(tokenizer).meant(prompt_text(tokenizer, each)) for each in some]
         cut = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
         prompts = [prompt_tokens(tokenizer, each, max_length) for each in some] if max_new_tokens else []
         words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))

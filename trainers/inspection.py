@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.base_model import causal_class, load_tokenizer
-from trainers.encoding import PLAIN_TEMPLATE, segments
+from trainers.encoding import PLAIN_TEMPLATE, as_tokens, segments
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.shards import Message
@@ -160,17 +160,17 @@ def _check_template(path: Path, tokenizer: Any) -> None:
     """
     pieces = segments(tokenizer, _TALK)
     text = "".join(piece for piece, _ in pieces)
-    tokens = [token for piece, _ in pieces for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
-    said = tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    read = [token for piece in as_tokens(tokenizer, [text for text, _ in pieces]) for token in piece]
+    said = tokenizer.decode(read, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     problems = []
     if said.replace(" ", "") != text.replace(" ", ""):
         problems.append("a conversation does not come back from its tokens as it was")
     if any(message.content not in text for message in _TALK):
         problems.append("the template leaves parts of a message out")
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
-    if begin is not None and tokens[:2] == [begin, begin]:
+    if begin is not None and read[:2] == [begin, begin]:
         problems.append("the beginning of text is doubled")
-    if any(pair == (end, end) for pair in itertools.pairwise(tokens)):
+    if any(pair == (end, end) for pair in itertools.pairwise(read)):
         problems.append("the end of text is doubled")
     if problems:
         raise TrainerError("model.template", f"{path}: " + "; ".join(problems), "use the template of the release")

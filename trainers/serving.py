@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainers.adapter_shelf import Shelf
-from trainers.encoding import render
+from trainers.encoding import as_tokens, render
 from trainers.engine import Ask, Done, Engine
 from trainers.errors import TrainerError
 from trainers.events import ServeAdapter, ServeReady, ServeStopped
@@ -231,7 +231,7 @@ class Server:
                     prompt, places = read_text(self._tokenizer, text, None)
                 else:
                     text = render(self._tokenizer, request.turns, is_prompt=True)
-                    prompt = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+                    (prompt,) = as_tokens(self._tokenizer, [text])
             if not prompt:
                 raise TrainerError("serve.empty", "there is nothing to read", "send a message of the user with a text")
         except BaseException:

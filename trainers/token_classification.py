@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from trainers import batches
+from trainers.control_tokens import ControlTokens
 from trainers.encoding import Split, not_empty
 from trainers.errors import TrainerError
 from trainers.events import Event, SpansMeasured
@@ -122,9 +123,12 @@ def _f1(right: int, found: int, wanted: int) -> float:
 
 
 def read_text(tokenizer: Any, text: str, max_length: int | None) -> tuple[list[int], list[tuple[int, int]]]:
-    """Tokens of a text as the model was made to read one, with their places, to the limit where there is one."""
-    found = tokenizer(text, return_offsets_mapping=True, return_attention_mask=False)
-    return list(found["input_ids"])[:max_length], [tuple(each) for each in found["offset_mapping"]][:max_length]
+    """Tokens of a text as the model was made to read one, with their places, to the limit where there is one.
+
+    A control string in the text is text (``trainers.control_tokens``).
+    """
+    tokens, places = ControlTokens.of(tokenizer).places(tokenizer, text)
+    return tokens[:max_length], places[:max_length]
 
 
 def encode_tagged(

@@ -211,7 +211,7 @@ def test_calls_as_openai_writes_them_are_not_quoted_twice(bench, tokenizer, monk
 def test_a_record_of_one_turn_is_a_plain_text(tokenizer):
     split = encode([talk(("assistant", "Once upon a time."))], tokenizer, 200, "refuse")
     assert tokenizer.decode(split.tokens_of(0)) == "Once upon a time.<|end|>"
-    assert split.supervised == len("Once upon a time.")  # all but the first letter; the end is one token
+    assert split.supervised_count == len("Once upon a time.")  # all but the first letter; the end is one token
     assert prompt_tokens(tokenizer, talk(("assistant", "Once")), 200) == [tokenizer.eos_token_id]
     with pytest.raises(TrainerError, match="no record"):
         encode([talk(("assistant", "Once", 0))], tokenizer, 200, "refuse")
