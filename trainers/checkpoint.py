@@ -25,11 +25,11 @@ from torch import Tensor
 
 from compliance.vault import ObjectContext, atomic_output
 from trainers.errors import TrainerError
+from trainers.saved_step import HEADER_FILE
 from trainers.sealed import CHECKPOINT_FILE, opened_sealed, write_sealed
 from trainers.tensor_file import Later, pieces_of_file, read_file
 
 SCHEMA = "steward.checkpoint/1"
-HEADER_FILE = "checkpoint.json"
 _KEPT = re.compile(r"checkpoint-[0-9]{8,}\.sealed")
 
 
@@ -55,11 +55,6 @@ class State:
     good_steps: int = 0
     micro_tokens: int = 0
     seconds: float = 0.0
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run can go on from here."""
-    return (folder / CHECKPOINT_FILE).is_file()
 
 
 def kept_steps(folder: Path) -> list[int]:

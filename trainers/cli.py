@@ -33,6 +33,7 @@ from trainers.errors import (
 from trainers.events import ModelPrepared, RunCancelled, RunFailed, RunPaused
 from trainers.keys import Keys, read_keys
 from trainers.process import Speaker, Stop, default_threads, keep_threads_awake, only_one, prepare_process
+from trainers.saved_step import saved_step
 from trainers.spec import Spec, SpecError, load_spec
 
 if TYPE_CHECKING:
@@ -298,16 +299,8 @@ def _group(arguments: argparse.Namespace, spec: Spec, keys: Keys, stop: Stop) ->
 
 
 def _last_saved(arguments: argparse.Namespace) -> tuple[int, bool]:
-    """The step of the checkpoint on disk, which is what can be taken up again, and whether there is one."""
-    import json
-
-    from trainers.checkpoint import HEADER_FILE, has_checkpoint
-
-    out = getattr(arguments, "out", None)
-    if out is None or not has_checkpoint(out):
-        return 0, False
-    step = json.loads((out / HEADER_FILE).read_text()).get("step", 0) if (out / HEADER_FILE).is_file() else 0
-    return int(step), True
+    """As ``saved_step``; commands without an output folder save nothing."""
+    return saved_step(getattr(arguments, "out", None))
 
 
 def _whereabouts(fault: Exception) -> str:

@@ -2,7 +2,8 @@
 
 Guarantees: no network by transformers or the hub library; a core dump cannot spill plaintext; after SIGTERM or SIGINT
 the process is gone within ``GRACE_SECONDS``, cleanly if the work in hand lets it; so it is after SIGUSR1, which pauses
-what can be paused and is ignored by the rest, and when something is lost that the work cannot do without.
+what can be paused and is ignored by the rest, and when something is lost that the work cannot do without. The time
+begins with the signal, however long the main thread stays in one call of torch.
 Does not: watch its parent; who starts a trainer reads its stdout, and a closed stdout counts as a cancellation.
 
 Example:
@@ -18,6 +19,7 @@ import fcntl
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -164,15 +166,35 @@ class Stop:
         self._words_of_pause = words_of_pause
         self._is_over = False
         self._loss: tuple[str, TrainerError] | None = None
-        self.is_asked = False
-        self.is_pause = False
+        # Two threads hear of one signal, so what it says is only ever added.
+        self._is_cancelled = False
+        self._is_paused = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal came."""
+        return self._is_cancelled or self._is_paused
+
+    @property
+    def is_pause(self) -> bool:
+        """Whether nothing but a pause was asked for."""
+        return self._is_paused and not self._is_cancelled
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the signals over for a while; only possible in the main thread, elsewhere nothing is taken over."""
+        """Takes the signals over for a while; only possible in the main thread, elsewhere nothing is taken over.
+
+        No signal is blocked for it, so none is in a process that is started meanwhile.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        heard, told = socket.socketpair()
+        told.setblocking(False)
+        # A handler waits until the main thread is back from the call it is in; the number is told here at once.
+        teller = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        ear = threading.Thread(target=self._listen, args=(heard,), daemon=True)
+        ear.start()
         previous = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         pause = self._ask if self._words_of_pause is not None else signal.SIG_IGN
         previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, pause)
@@ -184,12 +206,25 @@ class Stop:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(teller)
+            told.close()
+            ear.join()
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Starts the clock with the first signal; ends when nobody can tell of one any more."""
+        with heard:
+            clock_runs = False
+            while number := heard.recv(1):
+                self._ask(number[0], None)
+                if not clock_runs:
+                    clock_runs = True
+                    self._leave_soon()
 
     def _ask(self, number: int, _frame: FrameType | None) -> None:
-        self.is_pause = number == signal.SIGUSR1 and (self.is_pause or not self.is_asked)
-        if not self.is_asked:
-            self.is_asked = True
-            self._leave_soon()
+        if number == signal.SIGUSR1:
+            self._is_paused = True
+        else:
+            self._is_cancelled = True
 
     def lose(self, run: str, fault: TrainerError) -> None:
         """Ends the work with a fault, from any thread, unless it was asked to stop anyway."""

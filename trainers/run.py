@@ -23,7 +23,7 @@ from trainers.adapter import Adapter, lay
 from trainers.answers import Answers
 from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
-from trainers.checkpoint import go_back, has_checkpoint
+from trainers.checkpoint import go_back
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
@@ -40,6 +40,7 @@ from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, ref
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
+from trainers.saved_step import has_checkpoint
 from trainers.sealed import ADAPTER_FILE, read_sealed, write_sealed
 from trainers.shards import Record, context_of, read_records
 from trainers.spans import tags_of
