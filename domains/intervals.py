@@ -1,5 +1,8 @@
 """Intervals for mean scores: how far a score on a sample may be from the truth.
 
+Every figure has one way to its interval, whichever page or document shows it: records are drawn again, for a mean as
+for a share of records that are right, which is the mean of ones and zeros.
+
 Guarantees the same interval for the same scores and seed, on every machine. Does not make up for a biased sample, and
 treats records as independent: several records of one person make the true interval wider than the one given.
 
@@ -14,14 +17,13 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A mean over `n` records with its interval at confidence `level`.
 
-    `method` is `bootstrap`, `exact` where all scores were equal and resampling could say nothing, or `wilson`.
+    `method` is `bootstrap`, or `exact` where all scores were equal and resampling could say nothing.
     """
 
     estimate: float
@@ -51,29 +53,6 @@ def bootstrap_interval(scores: Sequence[float], seed: int = 0, resamples: int = 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Clopper & Pearson, Biometrika 1934.
     """
     return _interval(list(scores), (0.0, 1.0), seed, resamples, level)
-
-
-def wilson_interval(scores: Sequence[float], level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share: of records that are right (1) or wrong (0).
-
-    Never empty and never beyond 0 or 1, also where all or none are right.
-
-    Raises:
-        ValueError: no scores, one that is neither 0 nor 1, or a level outside (0, 1).
-
-    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927), 209-212.
-    """
-    if not scores or any(score not in (0.0, 1.0) for score in scores):
-        raise ValueError("each score must be 0 or 1, and there must be one at least")
-    if not 0.0 < level < 1.0:
-        raise ValueError("level must be between 0 and 1")
-    count = len(scores)
-    share, z = math.fsum(scores) / count, NormalDist().inv_cdf(0.5 + level / 2)
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    # At the ends the bound is the end itself; rounding would put it beside.
-    low, high = max(0.0, middle - reach) if share else 0.0, min(1.0, middle + reach) if share < 1 else 1.0
-    return Interval(share, low, high, level, count, 0, "wilson")
 
 
 def paired_difference(

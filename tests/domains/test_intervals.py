@@ -1,4 +1,4 @@
-"""Intervals against somebody else's: Wilson's and the bootstrap's of scipy."""
+"""Intervals against somebody else's: the bootstrap's of scipy."""
 
 import random
 
@@ -6,25 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from domains.intervals import bootstrap_interval, paired_difference, wilson_interval
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize(("right", "count"), [(0, 1), (0, 20), (1, 1), (7, 20), (20, 20), (119, 121), (500, 1000)])
-def test_wilsons_interval_is_scipys(right: int, count: int, level: float) -> None:
-    ours = wilson_interval([1.0] * right + [0.0] * (count - right), level=level)
-    theirs = stats.binomtest(right, count).proportion_ci(confidence_level=level, method="wilson")
-    assert ours.estimate == right / count
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-    assert (ours.n, ours.method, ours.level) == (count, "wilson", level)
-
-
-def test_wilsons_interval_is_of_right_or_wrong_only() -> None:
-    for scores in ([0.5], [2.0], []):
-        with pytest.raises(ValueError, match="score"):
-            wilson_interval(scores)
-    with pytest.raises(ValueError, match="level"):
-        wilson_interval([1.0], level=1.0)
+from domains.intervals import bootstrap_interval, paired_difference
 
 
 @pytest.mark.parametrize("kind", ["right or wrong", "graded"])

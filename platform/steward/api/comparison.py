@@ -20,7 +20,7 @@ class ComparedScoreShape(serializers.Serializer[Any]):
     high = serializers.FloatField()
     level = serializers.FloatField()
     n = serializers.IntegerField(help_text="Test records.")
-    method = serializers.CharField(help_text="wilson, bootstrap or exact")
+    method = serializers.CharField(help_text="bootstrap, or exact where all records scored alike.")
 
 
 class ContenderShape(serializers.Serializer[Any]):

@@ -14,24 +14,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domains.intervals import (
-    Interval,
-    bootstrap_interval,
-    paired_difference,
-    pooled_difference,
-    pooled_interval,
-    wilson_interval,
-)
-from domains.metrics import METRICS
+from domains.intervals import Interval, paired_difference, pooled, pooled_difference
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.audit.actor import Refused
 from steward.runs.models import FineTune, ModelVersion
 from steward.runs.recipes import flat
 
 FEWEST, MOST = 2, 6
+#: Confidence of the intervals that evaluations are judged with.
+LEVEL = 0.95
 #: The resamples of a pair times its records, so that a page of many runs on many records comes in seconds.
 MOST_DRAWS = 4_000_000
 FULL_RESAMPLES, FEWEST_RESAMPLES = 2_000, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A tuned model's figure over `n` test records, with its interval at confidence `level`.
+
+    `method` is `bootstrap`, or `exact` where all records scored alike and drawing them again could say nothing.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    n: int
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Contender:
     fine_tune: FineTune
     model_version: ModelVersion | None
     evaluation: Evaluation | None
-    score: Interval | None
+    score: Score | None
 
     @property
     def letter(self) -> str:
@@ -135,15 +144,14 @@ def _contenders(fine_tunes: Sequence[FineTune]) -> Iterator[Contender]:
         yield Contender(place, fine_tune, model, evaluation, _score(evaluation) if evaluation else None)
 
 
-def _score(evaluation: Evaluation) -> Interval:
-    """Wilson's interval where a record is right or wrong, else the bootstrap's; of pooled figures the ratio's."""
-    scores = evaluation.scores["tuned"]
-    if "parts" in evaluation.scores:
-        return pooled_interval(evaluation.scores["parts"]["tuned"], resamples=_resamples(len(scores)))
-    metric = METRICS.get(evaluation.metric)
-    if metric is not None and metric.is_binary and set(scores) <= {0.0, 1.0}:
-        return wilson_interval(scores)
-    return bootstrap_interval(scores, resamples=_resamples(len(scores)))
+def _score(evaluation: Evaluation) -> Score:
+    """As it was judged: a score has one interval, on whatever page and in whatever document it stands."""
+    found = (evaluation.tuned_score, evaluation.tuned_low, evaluation.tuned_high)
+    estimate, low, high = (each for each in found if each is not None)
+    parts = evaluation.scores.get("parts")
+    figures = [pooled([part]) for part in parts["tuned"]] if parts else evaluation.scores["tuned"]
+    method = "exact" if len(set(figures)) == 1 else "bootstrap"
+    return Score(estimate, low, high, LEVEL, evaluation.record_count, method)
 
 
 def _resamples(records: int) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from domains.intervals import bootstrap_interval
 from steward.assurance.comparing import compare
 from steward.audit.actor import Refused
 from steward.runs.models import FineTune
@@ -37,7 +38,7 @@ def test_a_difference_on_the_same_records_has_its_interval(lenient: House, two: 
     judged(lenient, two[0], [0.0, 1.0] * 40)
     judged(lenient, two[1], [1.0, 1.0] * 40, ids=[str(place) for place in range(80)])
     found = compare(two)
-    assert [contender.score.method for contender in found.contenders if contender.score] == ["wilson", "wilson"]
+    assert [contender.score.method for contender in found.contenders if contender.score] == ["bootstrap", "exact"]
     (pair,) = found.pairs
     assert pair.interval is not None
     assert pair.interval.estimate == 0.5
@@ -46,13 +47,21 @@ def test_a_difference_on_the_same_records_has_its_interval(lenient: House, two: 
     assert compare(two[::-1]).pairs[0].verdict == "worse"
 
 
-def test_scores_between_right_and_wrong_get_the_bootstraps_interval(
-    lenient: House, two: tuple[FineTune, FineTune]
+@pytest.mark.parametrize("scores", [[0.0, 0.5, 1.0] * 20, [1.0] * 12 + [0.0] * 7])
+def test_a_share_and_a_mean_have_the_one_interval_that_they_were_judged_with(
+    lenient: House, two: tuple[FineTune, FineTune], scores: list[float]
 ) -> None:
-    judged(lenient, two[0], [0.0, 0.5, 1.0] * 20)
+    evaluation = judged(lenient, two[0], scores)
     score = compare(two).contenders[0].score
     assert score is not None
-    assert (score.method, score.estimate) == ("bootstrap", 0.5)
+    assert (score.method, score.n, score.level) == ("bootstrap", len(scores), 0.95)
+    assert (score.estimate, score.low, score.high) == (
+        evaluation.tuned_score,
+        evaluation.tuned_low,
+        evaluation.tuned_high,
+    )
+    again = bootstrap_interval(scores)
+    assert (score.low, score.high) == (again.low, again.high)
 
 
 def test_records_are_paired_by_their_ids_and_not_by_their_place(lenient: House, two: tuple[FineTune, FineTune]) -> None:
@@ -96,9 +105,7 @@ def test_pooled_figures_are_set_against_each_other_by_their_parts(
 ) -> None:
     parts = [[[0, 3], [2, 4], [4, 4]] * 10, [[2, 3], [4, 4], [4, 4]] * 10]
     for run, own in zip(two, parts, strict=True):
-        evaluation = judged(lenient, run, [0.5] * 30)
-        evaluation.scores["parts"] = {"base": own, "tuned": own}
-        evaluation.save(update_fields=["scores"])
+        judged(lenient, run, [0.5] * 30, parts={"base": own, "tuned": own})
     found = compare(two)
     scores = [contender.score.estimate for contender in found.contenders if contender.score]
     assert scores == [pytest.approx(6 / 11), pytest.approx(10 / 11)]

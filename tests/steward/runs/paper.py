@@ -124,7 +124,9 @@ def trained(house: Any, version: Any, base: Any, name: str = "try", **changes: A
     return finish(house, dispatched(house, version, base, name, **changes))
 
 
-def judged(house: Any, fine_tune: FineTune, tuned: list[float], ids: list[str] | None = None) -> Evaluation:
+def judged(
+    house: Any, fine_tune: FineTune, tuned: list[float], ids: list[str] | None = None, parts: Any = None
+) -> Evaluation:
     """The evaluation of a run with these scores, the base having none right."""
     evaluation = fine_tune.model_version.evaluations.get()
     with ObjectWriter(fine_tune.workspace, fine_tune.model_version.adapter.key, "predictions") as writer:
@@ -138,7 +140,7 @@ def judged(house: Any, fine_tune: FineTune, tuned: list[float], ids: list[str] |
         actor=house.analyst,
         evaluation=evaluation,
         finished=finished,
-        judgement=Judgement(finished.base_scores, finished.tuned_scores),
+        judgement=Judgement(finished.base_scores, finished.tuned_scores, parts=parts or {}),
         predictions=writer.sealed,
         key=make_key(fine_tune.workspace, KeyLevel.RUN),
     )

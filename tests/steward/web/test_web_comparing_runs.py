@@ -65,7 +65,7 @@ def test_a_program_gets_the_same_comparison(lenient: House, two: tuple[FineTune,
     query = "&".join(f"id={run.pk}" for run in two)
     found = program(lenient.analyst).get(f"/api/v1/fine-tunes/comparison?{query}").json()
     assert [run["name"] for run in found["runs"]] == ["first", "second"]
-    assert found["runs"][0]["score"]["method"] == "wilson"
+    assert found["runs"][0]["score"]["method"] == "bootstrap"
     assert {"path": "epochs", "values": [1, 3], "is_same": False} in found["settings"]
     assert found["pairs"][0]["verdict"] == "better"
     assert found["pairs"][0]["difference"]["estimate"] == 0.5
