@@ -6,7 +6,7 @@ Does not: cost nothing; a prompt costs its answer's tokens at each evaluation.
 
 Example:
     >>> answers = Answers(spec, records, tokenizer, stops, out, keys.output_key)
-    >>> answers.look(parts, step=12, stop=stop).score
+    >>> answers.look(parts, step=12, check=stop.check).score
     0.75
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from trainers.encoding import prompt_tokens
 from trainers.events import AnswersMeasured
 from trainers.forward import ends_batch
 from trainers.generation import answer_all
-from trainers.process import Stop
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
 from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
@@ -55,20 +55,19 @@ class Answers:
         return prompt_tokens(self._tokenizer, record, self._spec.max_length)
 
     @torch.no_grad()
-    def look(self, parts: Parts, step: int, stop: Stop) -> AnswersMeasured:
+    def look(self, parts: Parts, step: int, check: Callable[[], None]) -> AnswersMeasured:
         """Lets the model answer as it is, seals the answers and says how they score.
 
         Args:
             parts: with the model in evaluation mode and the weights that are to answer in place.
             step: for name and binding of the file.
-            stop: looked at before each token.
+            check: called before each token; what it raises ends the look.
 
         Raises:
-            Cancelled: a signal came.
             TrainerError: ``output.unusable``.
         """
         settings = self._spec.answers
-        texts = self._texts(parts, stop)
+        texts = self._texts(parts, check)
         references = [record.messages[-1].content for record in self._records]
         scores: list[float] = []
         lines = []
@@ -98,28 +97,24 @@ class Answers:
             commitment=written.commitment,
         )
 
-    def _texts(self, parts: Parts, stop: Stop) -> list[str]:
+    def _texts(self, parts: Parts, check: Callable[[], None]) -> list[str]:
         adapter, texts = parts.adapter, [""] * len(self._prompts)
         if isinstance(parts.method, TokenClassification):
             asked_of = [record.messages[0].content for record in self._records]
             limits = (self._spec.max_length, parts.device.micro_tokens)
-            return parts.method.answers(
-                parts.forward, self._tokenizer, asked_of, *limits, parts.device.name, stop.check
-            )
+            return parts.method.answers(parts.forward, self._tokenizer, asked_of, *limits, parts.device.name, check)
         if isinstance(parts.method, Classification):
             cut = batches.bucket if parts.forward.name == "bucket" else batches.pack
             lengths = [len(each) for each in self._prompts]
             for piece in cut(list(range(len(lengths))), lengths, parts.device.micro_tokens):
-                stop.check()
+                check()
                 batch = ends_batch([self._prompts[index] for index in piece], parts.device.name)
                 for index, number in zip(piece, parts.method.said(parts.forward, batch), strict=True):
                     texts[index] = adapter.labels[number]
             return texts
         asked = [[*adapter.prefix, *prompt] for prompt in self._prompts]
         with adapter.computing():
-            for group, tokens in answer_all(
-                adapter.base, asked, self._stops, self._spec.answers.max_new_tokens, stop.check
-            ):
+            for group, tokens in answer_all(adapter.base, asked, self._stops, self._spec.answers.max_new_tokens, check):
                 for index, text in zip(
                     group, self._tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True
                 ):

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from trainers.adapter import Adapter
-from trainers.parallel import Group
+from trainers.parallel import Group, await_first, awaited
 from trainers.slices import Slices, even_blocks
 from trainers.spec import ParallelSpec
 from trainers.spread import Resident
@@ -98,6 +98,22 @@ class Holding:
             return work()
         with spread.leading():
             return work()
+
+    def by_first_however_long(self, work: Callable[[Callable[[], None]], T], check: Callable[[], None]) -> T | None:
+        """As ``by_first``, and no other process's patience ends meanwhile.
+
+        Args:
+            work: is given what it has to call again and again, at least every few minutes.
+            check: is called each time.
+        """
+        # Who lends slices of layers is asked for the next one before long.
+        if self.group.size == 1 or self.adapter.spread is not None:
+            return self.by_first(lambda: work(check))
+        if self.group.rank:
+            await_first(self.group)
+            return None
+        with awaited(self.group, check) as go_on:
+            return work(go_on)
 
     def accompany(self, *, is_learning: bool) -> None:
         """Lends the others what a pass takes, where a process has none of its own to make."""

@@ -450,15 +450,15 @@ class Loop:
         if answers is None:
             return None
 
-        def look() -> AnswersMeasured | None:
+        def look(check: Callable[[], None]) -> AnswersMeasured | None:
             try:
-                return answers.look(self.parts, step, self._stop)
+                return answers.look(self.parts, step, check)
             except Cancelled:
                 if not self.holding.is_shared:
                     raise
                 return None  # all hear of it below, and leave together
 
-        answered = self.holding.by_first(look)
+        answered = self.holding.by_first_however_long(look, self._stop.check)
         if self.holding.is_shared:
             self._is_more_to_do(0)
         return answered

@@ -44,6 +44,8 @@ from trainers.spec import Spec
 
 #: A process that waits longer than this for another gives the run up.
 PATIENCE = timedelta(minutes=15)
+#: How often the first one says that it goes on where the others wait for work that only it does.
+BEAT_SECONDS = 5.0
 FAREWELL_SECONDS = 5.0
 #: How long those that a killed process left behind have to say that it was not they.
 WORDS_SECONDS = 2.0
@@ -108,6 +110,39 @@ class Group:
 
 #: One process by itself.
 ALONE = Group()
+
+
+@contextlib.contextmanager
+def awaited(group: Group, check: Callable[[], None] = lambda: None) -> Iterator[Callable[[], None]]:
+    """For the first process: work that it does alone, while the others ``await_first``, however long it takes.
+
+    Yields what it has to call again and again meanwhile, which calls `check`; the work itself must not be shared. What
+    ends the work early ends the run of all, so nobody is waited for then.
+
+    Raises:
+        TrainerError: as ``Ranks.add``, when one of the others is lost.
+    """
+    said = time.monotonic()
+
+    def go_on() -> None:
+        nonlocal said
+        check()
+        if time.monotonic() - said > BEAT_SECONDS:
+            group.total(1.0)
+            said = time.monotonic()
+
+    yield go_on
+    group.total(0.0)
+
+
+def await_first(group: Group) -> None:
+    """For the others: waits until the first process has done its work, or is lost.
+
+    Raises:
+        TrainerError: as ``Ranks.add``.
+    """
+    while group.total(0.0):
+        pass
 
 
 def slice_length(count: int, size: int) -> int:

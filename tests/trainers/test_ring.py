@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.trainers.started import RING_SECRET as SECRET
 from tests.trainers.started import address, doors
-from trainers import ring
+from trainers import parallel, ring
 from trainers.channel import ring_secret
 from trainers.errors import TrainerError
 from trainers.keys import RingPlace
@@ -94,6 +95,47 @@ def test_slices_of_a_sum_cover_a_vector_of_any_length(trio, count):
     expected = torch.cat([torch.arange(count) * 6.0, torch.zeros(3 * length - count)])
     assert all(torch.equal(each, expected) for each in wholes)
     assert all(torch.equal(part, expected[rank * length :][:length]) for rank, part in enumerate(parts))
+
+
+def test_the_others_wait_for_what_the_first_does_alone_for_longer_than_their_patience(monkeypatch):
+    monkeypatch.setattr(ring, "PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr(parallel, "BEAT_SECONDS", 0.2)
+
+    def work(member, go_on_saying):
+        if member.rank:
+            parallel.await_first(member)
+            return member.total(1.0)
+        with parallel.awaited(member) as go_on:
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                time.sleep(0.05)
+                if go_on_saying:
+                    go_on()
+        return member.total(1.0)
+
+    with rings(3) as (members, _, pool):
+        assert all_do(pool, members, lambda member: work(member, True)) == [3.0] * 3
+    with rings(3) as (members, _, pool), pytest.raises(TrainerError) as raised:
+        all_do(pool, members, lambda member: work(member, False))
+    assert raised.value.code == "parallel.lost"
+
+
+def test_the_loss_of_another_ends_what_the_first_does_alone_and_the_loss_of_the_first_the_wait(monkeypatch):
+    monkeypatch.setattr(parallel, "BEAT_SECONDS", 0.1)
+
+    def answer(member):
+        with parallel.awaited(member) as go_on:
+            while True:
+                time.sleep(0.05)
+                go_on()
+
+    for lost, work in ((1, answer), (0, parallel.await_first)):
+        with rings(2) as (members, _, pool):
+            at_work = pool.submit(work, members[1 - lost])
+            members[lost].close(is_done=False)
+            with pytest.raises(TrainerError) as raised:
+                at_work.result(20)
+            assert raised.value.code == "parallel.lost"
 
 
 class Wire:
