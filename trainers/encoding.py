@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROUP = 256
+NOTHING_LEFT = "data.nothing_left"
 
 #: For base models that bring no template: turns under plain headings, the end-of-text token after each answer.
 PLAIN_TEMPLATE = (
@@ -467,7 +468,7 @@ def not_empty(split: Split) -> Split:
     """
     if not len(split):
         raise TrainerError(
-            "data.nothing_left",
+            NOTHING_LEFT,
             f"no record can be learnt from: {split.refused} refused",
             "raise max_length, set too_long to truncate, or check message weights",
         )

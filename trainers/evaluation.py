@@ -33,7 +33,7 @@ from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.classification import Classification
 from trainers.device import Device, choose_device
-from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs, prompt_tokens
+from trainers.encoding import NOTHING_LEFT, Split, encode, encode_judged, encode_labelled, encode_pairs, prompt_tokens
 from trainers.errors import TrainerError
 from trainers.events import EvaluateFinished, EvaluateProgress, JudgementsCompared, PairsCompared
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
@@ -49,7 +49,8 @@ from trainers.shards import Record, context_of, read_records
 from trainers.spec import JUDGED, PAIRED, Spec
 from trainers.token_classification import TokenClassification, encode_tagged, read_text
 
-#: Reference losses are of the first so many records: reading every prompt once more would cost as much as answering.
+#: Reference losses are of the first so many records, or the next so many where all of these are left out: reading every
+#: prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
 
 
@@ -156,13 +157,36 @@ def reference_loss(bench: Bench, split: Split, stop: Stop, micro_tokens: int) ->
 
 
 def _looked_at(spec: Spec, bench: Bench, name: str, records: list[Record]) -> Split:
-    """The references whose loss is measured, as ``name`` reads them."""
-    some = records[:LOSS_RECORDS]
+    """The references whose loss is measured, as ``name`` reads them: of the first ones that are not all left out.
+
+    Raises:
+        TrainerError: ``data.nothing_left``, when every record of the shard is left out.
+    """
+    left_out = 0
+    for begin in range(0, len(records), LOSS_RECORDS):
+        some = records[begin : begin + LOSS_RECORDS]
+        try:
+            split = _read(spec, bench, name, some)
+        except TrainerError as fault:
+            if fault.code != NOTHING_LEFT:
+                raise
+            left_out += len(some)
+            continue
+        split.refused += left_out
+        return split
+    raise TrainerError(
+        NOTHING_LEFT,
+        f"none of the {left_out} test records is short enough, at most {spec.max_length} tokens, to measure a loss on",
+        "raise max_length, or set too_long to truncate, and train anew",
+    )
+
+
+def _read(spec: Spec, bench: Bench, name: str, records: list[Record]) -> Split:
     if bench.adapter.are_tags:
-        return encode_tagged(some, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
+        return encode_tagged(records, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
     if bench.adapter.labels and name == "tuned":
-        return encode_labelled(some, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
-    split = encode(some, bench.tokenizer, spec.max_length, spec.too_long)
+        return encode_labelled(records, bench.tokenizer, spec.max_length, spec.too_long, bench.adapter.labels)
+    split = encode(records, bench.tokenizer, spec.max_length, spec.too_long)
     split.prefix = bench.prefix(name)
     return split
 
@@ -172,7 +196,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
 
     Raises:
         TrainerError: ``spec.test`` (no test shard), ``evaluate.metric`` (unknown), ``evaluate.no_reference`` (no judged
-            answer is a good one), and as ``open_bench``.
+            answer is a good one), ``data.nothing_left`` (every test record is too long), and as ``open_bench``.
         Cancelled: a signal came.
     """
     if spec.data.test is None:

@@ -45,6 +45,38 @@ def test_prompts_that_were_cut_before_they_were_answered_are_counted(bench, kit)
     assert len(end.tuned_scores) == 8
 
 
+def too_long(records):
+    for record in records:
+        record["messages"][0]["content"] += "y" * 200
+    return records
+
+
+def test_where_the_first_references_are_all_too_long_the_loss_is_of_the_next(bench, kit):
+    records = kit.records(36, seed=3, name="t")
+    too_long(records[:34])
+    bench.seal("test", records)
+    bench.spec(max_length=150, max_steps=1)
+    assert bench.command("run")[0] == 0
+    ask = ("evaluate", "--metric", "exact_match", "--max-new-tokens", "1")
+    end = bench.command(*ask)[1][-1]
+    assert isinstance(end, events.EvaluateFinished), end
+    assert (len(end.tuned_scores), end.shortened, end.refused) == (36, 34, 34)
+    bench.seal("test", records[34:])
+    bench.spec(max_length=150, max_steps=1)
+    alone = bench.command(*ask)[1][-1]
+    assert (end.base_loss, end.tuned_loss) == pytest.approx((alone.base_loss, alone.tuned_loss), rel=1e-5)
+
+
+def test_a_test_shard_of_which_every_record_is_too_long_is_named_before_anything_is_answered(bench, kit):
+    bench.seal("test", too_long(kit.records(34, seed=3, name="t")))
+    bench.spec(max_length=150, max_steps=1)
+    assert bench.command("run")[0] == 0
+    code, said = bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "1")
+    assert (code, said[-1].code) == (2, "data.nothing_left")
+    assert "none of the 34 test records" in said[-1].message
+    assert kit.of(events.EvaluateProgress, said) == []
+
+
 def test_evaluation_wants_an_adapter_a_test_shard_and_a_known_metric(bench):
     bench.spec()
     assert bench.command("evaluate", "--metric", "charm")[1][-1].code == "evaluate.metric"
