@@ -284,7 +284,7 @@ def test_two_nodes_learn_as_one_process_does_and_nothing_of_it_can_be_read_on_th
     assert losses(done) == pytest.approx(learnt_alone(house, tiny_base, settings, epochs=6), rel=1e-3)
 
 
-def test_a_cancelled_run_on_two_nodes_is_gone_from_both_within_seconds(
+def test_a_cancelled_run_in_parts_on_two_nodes_is_gone_from_both_within_seconds(
     house: House, tiny_base: Any, on_cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked_at: list[float] = []
@@ -296,7 +296,7 @@ def test_a_cancelled_run_on_two_nodes_is_gone_from_both_within_seconds(
             jobs.append(row.cluster_job)
             actions.cancel_fine_tune(actor=house.analyst, fine_tune=row)
 
-    fine_tune = asked(house, tiny_base, epochs=40)
+    fine_tune = asked(house, tiny_base, epochs=40, parallel={"nodes": 2, "shard": "weights"})
     at_each_poll(monkeypatch, cancel, fine_tune.pk)
     done = following.drive(str(fine_tune.pk))
     took = time.monotonic() - asked_at[0]
@@ -306,7 +306,7 @@ def test_a_cancelled_run_on_two_nodes_is_gone_from_both_within_seconds(
     assert jobs_of(on_cluster).get_job_status(jobs[0]).is_terminal()
 
 
-def test_of_two_nodes_one_is_killed_in_mid_run_and_the_run_ends_as_if_nothing_had_been(
+def test_of_two_nodes_with_parts_one_is_killed_in_mid_run_and_the_run_ends_as_if_nothing_had_been(
     house: House, tiny_base: Any, on_cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[int] = []
@@ -317,7 +317,7 @@ def test_of_two_nodes_one_is_killed_in_mid_run_and_the_run_ends_as_if_nothing_ha
             (first,) = [each for each in on_cluster.trainers() if "--node 0" in " ".join(each.cmdline())]
             on_cluster.kill(on_cluster.node_of(first))
 
-    fine_tune = asked(house, tiny_base, epochs=4)
+    fine_tune = asked(house, tiny_base, epochs=4, parallel={"nodes": 2, "shard": "weights"})
     at_each_poll(monkeypatch, cut_power, fine_tune.pk)
     done = following.drive(str(fine_tune.pk))
     assert killed
