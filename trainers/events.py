@@ -439,11 +439,11 @@ class RemoteListening(Event):
 
 @dataclass(frozen=True)
 class RemoteWaiting(Event):
-    """A run waits until so many machines are free at once; the cluster has ``nodes`` that are large enough."""
+    """A run waits until so many machines are free at once; ``nodes`` are large enough, where the cluster said so."""
 
     name: ClassVar[str] = "remote.waiting"
     wanted: int
-    nodes: int
+    nodes: int | None
 
 
 EVENTS: dict[str, type[Event]] = {each.name: each for each in Event.__subclasses__()}

@@ -44,10 +44,12 @@ class StandingShape(serializers.Serializer[Any]):
 
 
 class GatheringShape(serializers.Serializer[Any]):
-    """What a fine-tune on several nodes waits for, while it holds its devices."""
+    """What a fine-tune on nodes of a cluster waits for, while it holds its devices."""
 
     wanted = serializers.IntegerField(help_text="Nodes that have to be free at once.")
-    large = serializers.IntegerField(help_text="Nodes of the cluster that are large enough, free or not.")
+    large = serializers.IntegerField(
+        allow_null=True, help_text="Nodes of the cluster that are large enough, free or not; null: it has not said."
+    )
     text = serializers.CharField()
 
 

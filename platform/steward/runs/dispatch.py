@@ -206,11 +206,11 @@ def standing(subject: uuid.UUID) -> Standing | None:
 class Gathering:
     """A run that holds its devices here, while its cluster has not so many machines free at once; in words too.
 
-    `large` of the cluster's machines have what one of the run's wants, free or not.
+    `large` of the cluster's machines have what one of the run's wants, free or not; None where it has not said.
     """
 
     wanted: int
-    large: int
+    large: int | None
     text: str
 
 
@@ -220,11 +220,24 @@ def gathering(fine_tune: FineTune) -> Gathering | None:
     if waits is None:
         return None
     wanted, large = waits["wanted"], waits["large"]
+    if large is None:
+        text = "The cluster has taken its job and not begun it. "
+        text += f"It begins once {_room(fine_tune)} free, and waits for as long as the cluster keeps the job."
+        return Gathering(wanted, None, text)
     text = f"It begins once {wanted} nodes of the cluster are free at once. Of its nodes, {large} "
     text += "is large enough for it." if large == 1 else "are large enough for it."
     if large < wanted:
         text += f" If that stays so for {settings.STEWARD_RAY_GATHER_SECONDS} seconds, it fails."
     return Gathering(wanted, large, text)
+
+
+def _room(fine_tune: FineTune) -> str:
+    """What it wants of nodes, for example “a node has 2 CPUs and 1 GPU”."""
+    nodes = wanted_nodes(fine_tune.recipe)
+    processes = wanted_devices(fine_tune.recipe) // nodes
+    share = ((settings.STEWARD_RAY_CPUS * processes, "CPU"), (settings.STEWARD_RAY_GPUS * processes, "GPU"))
+    wants = " and ".join(f"{count:g} {name}{'' if count == 1 else 's'}" for count, name in share if count)
+    return f"a node has {wants}" if nodes == 1 else f"{nodes} nodes have {wants} each"
 
 
 @dataclass(frozen=True, slots=True)

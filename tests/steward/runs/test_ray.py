@@ -375,6 +375,28 @@ def test_a_cluster_with_too_few_machines_is_named(
     assert "wants 7 machines with 1 CPU each; the cluster has" in done.failure
 
 
+def test_a_run_that_no_node_has_room_for_says_that_it_waits_and_can_be_cancelled(
+    house: House, tiny_base: Any, on_cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    asked_at: list[float] = []
+
+    def look_and_cancel(row: FineTune) -> None:
+        if (waits := gathering(row)) is not None and not waited:
+            assert (waits.wanted, waits.large) == (1, None)
+            waited.append(waits.text)
+            asked_at.append(time.monotonic())
+            actions.cancel_fine_tune(actor=house.analyst, fine_tune=row)
+
+    settings.STEWARD_RAY_CPUS = 500
+    fine_tune = asked(house, tiny_base, parallel={"nodes": 1})
+    at_each_poll(monkeypatch, look_and_cancel, fine_tune.pk)
+    done = following.drive(str(fine_tune.pk))
+    assert time.monotonic() - asked_at[0] < 15
+    assert "once a node has 500 CPUs free" in waited[0]
+    assert done.state == RunState.CANCELLED
+
+
 def test_without_ray_or_an_address_the_run_fails_with_what_to_do(
     house: House, tiny_base: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

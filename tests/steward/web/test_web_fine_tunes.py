@@ -141,6 +141,12 @@ def test_the_page_says_for_how_many_nodes_a_run_waits(lenient: House, browser_of
     assert "1 is large enough for it. If that stays so for 120 seconds, it fails." in page
     told = person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["gathering"]
     assert (told["wanted"], told["large"]) == (3, 1)
+    fine_tune.facts = {WAITING: {"wanted": 1, "large": None}}
+    fine_tune.save()
+    page = person.get(f"{address}{fine_tune.pk}/").text
+    assert "Waits for 1 node<" in page
+    assert "It begins once a node has 1 CPU and 1 GPU free" in page
+    assert person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["gathering"]["large"] is None
     fine_tune.state = RunState.FAILED
     fine_tune.save()
     assert "Waits for" not in person.get(f"{address}{fine_tune.pk}/").text

@@ -101,6 +101,11 @@ class Nodes:
             with (self._folder / EVENTS_FILE).open("a") as file:
                 file.write(line + "\n")
 
+    @property
+    def has_waited(self) -> bool:
+        """Whether it was noted that this attempt waits for machines."""
+        return "noted" in self._notes()
+
     def meet(self, heard: Mapping[int, RemoteListening]) -> None:
         """Connects to those that listen; once all are there, those without work get theirs."""
         for node, place in heard.items():

@@ -40,6 +40,8 @@ OUT_OF_REACH_SECONDS = 300.0
 LEAVE_SECONDS = 4.0
 # Source: ray.dashboard.modules.dashboard_sdk, what its client says of an answer that is none.
 NOT_FOUND = "status code 404"
+#: A job that the cluster has not begun for so long waits for a node: laying out code takes less, mostly.
+BEGIN_SECONDS = 5.0
 LOG_CHARS = 1 << 16
 # What lies in these folders beside code; nothing of it is needed to train.
 _CODE = ("*.py", "*.json", "*.toml", "*.yaml", "*.txt")
@@ -54,6 +56,7 @@ class RayLauncher:
         self._jobs: Any = None
         self._nodes: Nodes | None = None
         self._status, self._asked, self._heard = "", 0.0, time.monotonic()
+        self._begun, self._is_given_up = self._heard, False
 
     def start(self, fine_tune: FineTune, keys: bytes) -> None:
         """Submits the job; keys follow when its trainers listen, see `follow`."""
@@ -75,11 +78,12 @@ class RayLauncher:
             raise LaunchError("ray_unreachable", message) from None
         except (RuntimeError, ValueError) as error:
             raise LaunchError("ray_refused", f"The Ray cluster took no job ({type(error).__name__}).") from None
-        self._status, self._asked, self._heard = "PENDING", time.monotonic(), time.monotonic()
+        self._status, self._begun, self._is_given_up = "PENDING", time.monotonic(), False
+        self._asked = self._heard = self._begun
 
     def is_alive(self, fine_tune: FineTune) -> bool:
         """Whether its trainers run, or the job still waits for nodes."""
-        if not fine_tune.cluster_job or (self._nodes is not None and self._nodes.is_over):
+        if not fine_tune.cluster_job or self._is_given_up or (self._nodes is not None and self._nodes.is_over):
             return False
         return self._now(fine_tune.cluster_job) in _ON_ITS_WAY
 
@@ -107,7 +111,10 @@ class RayLauncher:
             return
         if self._nodes is None:
             self._nodes = Nodes(fine_tune)
-        if not self._nodes.are_all_linked and self._status != "PENDING":
+        if self._status == "PENDING":
+            if time.monotonic() - self._begun > BEGIN_SECONDS:
+                self._nodes.note(RemoteWaiting(str(fine_tune.pk), self._nodes.count, None))
+        elif not self._nodes.are_all_linked:
             self._hear(fine_tune, self._nodes)
         self._nodes.fetch()
 
@@ -127,15 +134,15 @@ class RayLauncher:
             nodes.meet(heard)
 
     def _note_waiting(self, nodes: Nodes, said: list[Event]) -> None:
-        """Keeps where the run stands that wants several machines: it waits for them, or has them."""
-        if any(isinstance(event, RemoteWaiting) for event in said):
-            standing = [event for event in said if isinstance(event, RemoteWaiting | RemoteListening)]
+        """Keeps where the run stands: it waits for its machines, or has them. One that never waited leaves no note."""
+        standing = [event for event in said if isinstance(event, RemoteWaiting | RemoteListening)]
+        if standing and (nodes.has_waited or any(isinstance(event, RemoteWaiting) for event in standing)):
             nodes.note(standing[-1])
 
     def cancel(self, fine_tune: FineTune) -> None:
         """Asks the trainers, or Ray where they cannot be asked."""
         if self._nodes is None or not self._nodes.stop():
-            self._stop_job(fine_tune)
+            self._give_up(fine_tune)
 
     def pause(self, fine_tune: FineTune) -> None:
         """As `cancel`, but trainers that are out of reach are asked again later: their checkpoint is worth it.
@@ -143,7 +150,7 @@ class RayLauncher:
         It is brought here, and the next trainer may be another node's.
         """
         if self._nodes is None or not (self._nodes.stop() or self._nodes.is_handed):
-            self._stop_job(fine_tune)
+            self._give_up(fine_tune)
 
     def collect(self, fine_tune: FineTune) -> None:
         """Lets the nodes forget the run."""
@@ -164,6 +171,11 @@ class RayLauncher:
                 with open(run_folder(fine_tune) / "trainer.log", "a") as kept:
                     kept.write(log[-LOG_CHARS:])
             self._stop_job(fine_tune)
+
+    def _give_up(self, fine_tune: FineTune) -> None:
+        """Has Ray stop the job. One that has not begun hears of it only when it begins, and has no key: it is over."""
+        self._stop_job(fine_tune)
+        self._is_given_up = self._status == "PENDING"
 
     def _stop_job(self, fine_tune: FineTune) -> None:
         if fine_tune.cluster_job:
