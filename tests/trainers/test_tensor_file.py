@@ -49,4 +49,5 @@ def test_of_tensors_that_are_made_when_their_turn_comes_no_two_are_there_at_once
     written = bytearray()
     for piece in pieces_of_file(forms, {}):
         written += piece
-    assert [each.tolist() for each in load(bytes(written)).values()] == [[float(value)] * 4 for value in range(3)]
+    found = {name: each.tolist() for name, each in load(bytes(written)).items()}
+    assert found == {f"t{value}": [float(value)] * 4 for value in range(3)}
