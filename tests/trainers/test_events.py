@@ -9,7 +9,7 @@ import pytest
 from trainers import events
 
 SAMPLES = {str: "x", int: 7, float: 0.5, bool: True, list[str]: ["a"], list[float]: [0.25, 1.0], float | None: 2.5}
-SAMPLES |= {list[int]: [3], list[bool]: [True, False]}
+SAMPLES |= {list[int]: [3], list[bool]: [True, False], int | None: 2}
 
 
 def sample(kind):
@@ -56,3 +56,10 @@ def test_a_sensor_that_is_not_there_is_null_and_may_be_absent():
     earlier = line.replace(',"temperature_celsius":null,"power_watts":null', "")
     assert earlier != line
     assert events.decode(earlier) == step
+
+
+def test_a_cluster_that_did_not_say_how_many_nodes_it_has_is_null():
+    waiting = events.RemoteWaiting("r", wanted=3, nodes=None)
+    line = events.encode(waiting)
+    assert '"nodes":null' in line
+    assert events.decode(line) == waiting
