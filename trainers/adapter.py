@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from trainers.errors import TrainerError
-from trainers.label_head import HEAD, lay_head
+from trainers.label_head import lay_head, name_of
 from trainers.lora_linear import sum_inside
 from trainers.soft_prompt import lay_prompt
 from trainers.spans import tags_of
@@ -193,7 +193,7 @@ def lay_full(
         head.requires_grad_(head is words)
         trained = [(name, each) for name, each in trained if each is not head or head is words]
         laid = lay_head(model, labels, seed, are_tags=are_tags).to(words.dtype)
-        trained += [(f"{HEAD}.{name}", each) for name, each in laid.named_parameters()]
+        trained += [(f"{name_of(model)}.{name}", each) for name, each in laid.named_parameters()]
     if is_spread:
         nothing = trained[0][1].new_empty(0)
         return Adapter(model, nothing, nothing, _places(trained), None, labels=labels, are_tags=are_tags)
@@ -252,7 +252,8 @@ def lay_lora(
     settings = laid.peft_config[ADAPTER].to_dict()
     settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
     if labels:
-        settings |= {"task_type": "TOKEN_CLS" if are_tags else "SEQ_CLS", "modules_to_save": [HEAD]}
+        kind, head = "TOKEN_CLS" if are_tags else "SEQ_CLS", name_of(laid.get_base_model())
+        settings |= {"task_type": kind, "modules_to_save": [head]}
     adapter = _flatten(laid, trained, settings, has_dropout=lora.dropout > 0, labels=labels, are_tags=are_tags)
     if lora.init == "pissa":
         adapter.origin = adapter.weights.clone()

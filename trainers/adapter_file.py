@@ -28,7 +28,7 @@ from torch import Tensor
 
 from trainers.archive import ADAPTER_WEIGHTS, MODEL_WEIGHTS
 from trainers.errors import TrainerError
-from trainers.label_head import HEAD
+from trainers.label_head import HEADS
 from trainers.model_folder import ModelFolder
 from trainers.row_adapters import Factors, LowRank, RowLayers
 
@@ -134,12 +134,12 @@ def _low_rank(
     for name, neutral in _NEUTRAL.items():
         if name in settings and settings[name] not in neutral:
             raise _unserved(name)
-    if (settings.get("modules_to_save") or []) != ([HEAD] if labels else []):
+    if (settings.get("modules_to_save") or []) not in ([[name] for name in HEADS] if labels else [[]]):
         raise _unserved("modules_to_save")
     rank = int(settings["r"])
     scaling = settings["lora_alpha"] / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     parts = {name.removeprefix(_PREFIX).removesuffix(".weight"): each for name, each in tensors.items()}
-    head, bias = parts.pop(HEAD, None), parts.pop(f"{HEAD}.bias", None)
+    head, bias = _head(parts, "")
     factors = {}
     for path in sorted({name.rpartition(".")[0] for name in parts}):
         layer = layers.layers.get(path)
@@ -164,6 +164,12 @@ def _low_rank(
     tensors_held = [each for part in factors.values() for each in (part.low, part.high)]
     opened.bytes = sum(each.numel() * each.element_size() for each in tensors_held)
     return opened
+
+
+def _head(parts: dict[str, Tensor], ending: str) -> tuple[Tensor | None, Tensor | None]:
+    """Takes weight and bias of a classifier's head out of named tensors, of which weights have this ending."""
+    name = next((each for each in HEADS if f"{each}{ending}" in parts), HEADS[0])
+    return parts.pop(f"{name}{ending}", None), parts.pop(f"{name}.bias", None)
 
 
 def _fits(layer: torch.nn.Linear, low: Tensor, high: Tensor) -> bool:
@@ -194,7 +200,7 @@ def _whole_model(tensors: dict[str, Tensor], config: dict[str, Any], base: Any) 
     if config.get("model_type") != base.config.model_type:
         raise TrainerError("adapter.other", "the model is of another family than the base", "serve it by itself")
     named = config.get("id2label") or {}
-    head, bias = tensors.pop(f"{HEAD}.weight", None), tensors.pop(f"{HEAD}.bias", None)
+    head, bias = _head(tensors, ".weight")
     labels = tuple(named[str(number)] for number in range(len(named))) if head is not None else ()
     words = base.get_input_embeddings().weight
     try:

@@ -39,7 +39,7 @@ from trainers.events import EvaluateFinished, EvaluateProgress, JudgementsCompar
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
 from trainers.generation import answer_all
 from trainers.keys import Keys
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.model_folder import check_folder
 from trainers.pair_margins import likelihoods, margins
 from trainers.process import Speaker, Stop
@@ -97,12 +97,12 @@ class Bench:
     @property
     def classifier(self) -> Classification:
         """The method that reads the labels' head."""
-        return Classification(self.adapter.base.get_submodule(HEAD))
+        return Classification(head_of(self.adapter.base))
 
     @property
     def tagger(self) -> TokenClassification:
         """The method that reads the head for tags."""
-        return TokenClassification(self.adapter.base.get_submodule(HEAD), self.adapter.labels)
+        return TokenClassification(head_of(self.adapter.base), self.adapter.labels)
 
     @torch.inference_mode()
     def classify(self, prompts: list[list[int]]) -> Iterator[tuple[list[int], list[str]]]:

@@ -20,7 +20,7 @@ from trainers.encoding import Split
 from trainers.events import Event
 from trainers.forward import Forward, Mean, MicroBatch
 from trainers.kto import Kto
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.sft import Sft
 from trainers.spec import Spec
 from trainers.token_classification import TokenClassification
@@ -54,9 +54,9 @@ class Method(Protocol):
 def choose_method(spec: Spec, adapter: Adapter) -> Method:
     """The method a spec names."""
     if spec.method == "classification":
-        return Classification(adapter.base.get_submodule(HEAD))
+        return Classification(head_of(adapter.base))
     if spec.method == "token-classification":
-        return TokenClassification(adapter.base.get_submodule(HEAD), adapter.labels)
+        return TokenClassification(head_of(adapter.base), adapter.labels)
     if spec.method == "dpo":
         return Dpo(spec.preference)
     if spec.method == "kto":

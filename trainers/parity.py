@@ -20,7 +20,7 @@ from trainers.errors import EXIT_REFUSED, TrainerError
 from trainers.events import ExportMeasured
 from trainers.exam import Exam
 from trainers.export_limits import Limits, Parity
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.process import Stop
 
 #: Under this a file lies until it is proven.
@@ -83,7 +83,7 @@ def _of_labels(model: Any, tokens: Tensor, places: Tensor | None) -> Tensor:
         return logits if places is None else logits[0, places]
     states: Tensor = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
     state = states[:, -1] if places is None else states[0, places]
-    head = model.get_submodule(HEAD)
+    head = head_of(model)
     found: Tensor = state.float() @ head.weight.float().T
     return found if head.bias is None else found + head.bias.float()
 

@@ -16,7 +16,7 @@ from trainers.classification import Classification
 from trainers.device import Device
 from trainers.encoding import encode_labelled
 from trainers.errors import TrainerError
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.model_folder import check_folder
 from trainers.run import load_trained
 from trainers.shards import Message, Record
@@ -67,7 +67,7 @@ def test_loss_and_gradients_are_those_of_transformers_classifier(way, packing, i
     split = encode_labelled(records, tokenizer, 200, "refuse", tuple(LABELS))
     forward = forwards.choose_forward(adapter, packing)
     forward.refresh()
-    method = Classification(adapter.base.get_submodule(HEAD))
+    method = Classification(head_of(adapter.base))
     total = method.learn(forward, forwards.micro_batch(split, [0, 1, 2], "cpu"), 1.0).sum()
     expected = sum(
         other(input_ids=torch.tensor([list(split.tokens_of(index))]), labels=torch.tensor([split.labels[index]])).loss

@@ -27,7 +27,7 @@ from trainers.archive import load
 from trainers.base_model import load_base, load_tokenizer
 from trainers.cli import main
 from trainers.forward import choose_forward
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.model_folder import check_folder
 from trainers.process import QUIET
 from trainers.serve_requests import read_order, read_request
@@ -212,7 +212,7 @@ def test_a_tagger_answers_with_the_spans_it_finds_as_at_evaluation(way, served, 
     load(adapter, ship(bench.model, spec, seed=len(f"spans-{way}")))
     forward = choose_forward(adapter, "auto")
     forward.refresh()
-    tagger = TokenClassification(adapter.base.get_submodule(HEAD), adapter.labels)
+    tagger = TokenClassification(head_of(adapter.base), adapter.labels)
     expected = tagger.answers(forward, load_tokenizer(folder), texts, 512, 1024, "cpu", lambda: None)
     assert said == expected
     assert any(json.loads(each) for each in said)

@@ -18,7 +18,7 @@ from trainers.archive import pack
 from trainers.base_model import load_tokenizer
 from trainers.device import Device
 from trainers.fields import SpecError
-from trainers.label_head import HEAD
+from trainers.label_head import head_of
 from trainers.model_folder import check_folder
 from trainers.run import load_trained
 from trainers.shards import Message, Record
@@ -88,7 +88,7 @@ def test_loss_and_gradients_are_those_of_transformers_token_classifier(way, pack
     split = encode_tagged(TEXTS, tokenizer, 200, "refuse", TAGS)
     forward = forwards.choose_forward(adapter, packing)
     forward.refresh()
-    method = TokenClassification(adapter.base.get_submodule(HEAD), TAGS)
+    method = TokenClassification(head_of(adapter.base), TAGS)
     batch = forwards.micro_batch(split, [0, 1, 2], "cpu")
     losses = method.learn(forward, batch, 1.0)
     expected = []
@@ -294,3 +294,32 @@ def test_scores_of_tags_are_scikit_learns_and_of_spans_those_of_the_metric(bench
     assert (said.precision, said.recall) == (right / len(pairs[0]), right / len(pairs[1]))
     assert said.spans == len(pairs[1]) == 4
     assert method.measured("r", 4) is None
+
+
+@pytest.mark.parametrize("way", ["lora", "full"])
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_families_whose_taggers_name_their_head_otherwise_ship_it_by_that_name(kind, way, noted, kit):
+    from peft import PeftModel
+    from transformers import AutoModelForTokenClassification
+
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4} if kind == "gpt2" else {}
+    kit.make_model(noted.root / kind, kind, **sizes)
+    noted.model = noted.root / kind
+    noted.spec(epochs=2, **TASK, way=way)
+    code, said = noted.command("run")
+    assert code == 0, said[-1]
+    code, said = noted.command("export", "--plain")
+    assert code == 0, said[-1]
+    shipped, released = noted.root / "shipped", noted.root / "released"
+    adapter, merged = noted.opened("adapter.sealed", "adapter"), (noted.out / "merged.tar").read_bytes()
+    for content, folder in ((adapter, shipped), (merged, released)):
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            tar.extractall(folder, filter="data")
+    other, report = AutoModelForTokenClassification.from_pretrained(released, output_loading_info=True)
+    assert not report["missing_keys"] | report["unexpected_keys"]
+    if way == "lora":
+        base = AutoModelForTokenClassification.from_pretrained(noted.model, num_labels=len(TAGS))
+        tokens = torch.tensor([[5, 6, 7, 8]])
+        with torch.no_grad():
+            found = PeftModel.from_pretrained(base, shipped).eval()(input_ids=tokens).logits
+            torch.testing.assert_close(found, other.eval()(input_ids=tokens).logits, rtol=1e-4, atol=1e-4)
