@@ -37,7 +37,11 @@ RULES: dict[str, Rule] = {
         "Approve each fine-tune", "A second person lets a run start.", "yes/no", 0, 1
     ),
     "residual_pii_per_1000_max": Rule(
-        "Identifiers in outputs", "Outputs of the tuned model with a direct identifier.", "per 1,000 outputs", 0, 1000
+        "Identifiers in outputs",
+        "Outputs of the tuned model with a direct identifier; where the workflow's gate is stricter, the gate counts.",
+        "per 1,000 outputs",
+        0,
+        1000,
     ),
     "compressed_loss_percent_max": Rule(
         "Loss of a compressed form",

@@ -6,7 +6,7 @@ its gate. Every outcome says what the check cannot see.
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from compliance.redaction import Detector, RedactionError
 from compliance.vault import VaultError
 from domains.gates import Gate
 from domains.packs import load_pack
+from steward.accounts.models import Workspace
 from steward.assurance.models import Evaluation, GateState
 from steward.assurance.reading import predictions
 from steward.audit.actor import Refused
@@ -24,6 +25,7 @@ from steward.audit.proofs import export_ledger
 from steward.keyring import verification_key
 from steward.profiles.composing import effective_profile
 from steward.runs.methods import Output
+from steward.runs.models import ModelVersion
 from steward.runs.shards import workflow_for
 
 
@@ -108,8 +110,21 @@ MEASURES: dict[str, Measure] = {
 
 def run_gates(evaluation: Evaluation) -> list[GateOutcome]:
     """One outcome for each gate of the evaluated model's workflow."""
-    workflow = workflow_for(evaluation.workspace.domain, evaluation.model_version.fine_tune.workflow)
-    return [_run(gate, evaluation) for gate in workflow.gates]
+    return [_run(gate, evaluation) for gate in gates_today(evaluation.model_version)]
+
+
+def gates_today(model_version: ModelVersion) -> list[Gate]:
+    """The gates of the model's workflow, with the thresholds that pack and policy give them now."""
+    workspace = Workspace.objects.get(pk=model_version.workspace_id)
+    workflow = workflow_for(workspace.domain, model_version.fine_tune.workflow)
+    return [held_to_policy(gate, workspace.rules) for gate in workflow.gates]
+
+
+def held_to_policy(gate: Gate, rules: Mapping[str, int | bool]) -> Gate:
+    """The gate, or where the policy allows fewer identifiers in answers than it does, the gate at that threshold."""
+    if gate.measure != "output_identifier_rate" or gate.comparison != "at_most":
+        return gate
+    return gate.with_threshold(min(gate.threshold, rules["residual_pii_per_1000_max"] / 1000))
 
 
 def _run(gate: Gate, evaluation: Evaluation) -> GateOutcome:

@@ -12,6 +12,7 @@ from steward.audit.actor import Actor, Denied, Refused
 from steward.audit.events import Event
 from steward.audit.recording import audited, record
 from steward.releases.models import Audience, EvidenceBundle, Release, ReleaseState
+from steward.releases.rules_today import gates_refusing_today
 from steward.runs.models import ModelVersion
 from steward.vault.objects import plaintext_digest
 
@@ -23,7 +24,8 @@ def request_release(*, actor: Actor, model_version: ModelVersion, audience: Audi
     """Asks for a release of the model version as it is now.
 
     Raises:
-        Refused: gates have not run or one failed, no purpose is given, or a request is open.
+        Refused: gates have not run, one failed or would fail by today's rules, no purpose is given, or a request is
+            open.
     """
     require(actor, Permission.REQUEST_RELEASE, model_version.workspace, model_version)
     locked = ModelVersion.objects.select_for_update(of=("self",)).select_related("fine_tune").get(pk=model_version.pk)
@@ -60,6 +62,13 @@ def _require_passed_gates(model_version: ModelVersion) -> None:
     failed = [result.title for result in results if not result.has_passed]
     if failed:
         raise Refused(f"These gates have not passed: {', '.join(failed)}.", code="gates_failed", subject=model_version)
+    if stricter := gates_refusing_today(model_version, results):
+        raise Refused(
+            f"The rules are stricter than when the model was judged; today it does not pass: {', '.join(stricter)}. "
+            "Train one that does, or let an officer who answers for it change the policy.",
+            code="gates_stricter",
+            subject=model_version,
+        )
 
 
 @audited(Event.RELEASE_APPROVED)
@@ -68,7 +77,7 @@ def approve_release(*, actor: Actor, release: Release, reason: str = "") -> Rele
 
     Raises:
         Denied: the actor asked for it, trained it or imported its data.
-        Refused: decided already, a gate no longer passes, or the adapter changed.
+        Refused: decided already, a gate does not pass by today's rules, or the adapter changed.
     """
     from steward.releases.jobs import build_evidence
 

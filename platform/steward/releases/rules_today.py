@@ -1,9 +1,10 @@
-"""Whether an export that was offered may still leave: its figures against the rules of today.
+"""Whether what was judged may still leave: its figures against the rules of today.
 
-A policy may have become stricter since the export was proven, or a newer Steward may hold a form to narrower limits.
+A policy may have become stricter since a model was judged or an export was proven, and a newer Steward may hold a form
+or a gate to narrower limits.
 
-Guarantees that what was not measured may not leave. Does not change the export: it may leave again once the rules that
-refuse it are loosened.
+Guarantees that what was not measured may not leave. Does not change model or export: it may leave again once the rules
+that refuse it are loosened.
 
 Example:
     >>> refusal_today(export)
@@ -11,11 +12,15 @@ Example:
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from steward.accounts.policy import RULES
 from steward.assurance.compressing import most_loss_percent, too_lossy
+from steward.assurance.gates import gates_today
+from steward.assurance.models import GateResult
 from steward.releases.models import Export, ExportForm
+from steward.runs.models import ModelVersion
 from trainers.export_limits import Parity, limits_of
 
 _FIGURES = ("positions", "agreement", "divergence", "loss_difference", "scored", "trained_score", "exported_score")
@@ -36,6 +41,20 @@ def refusal_today(export: Export) -> str:
     if reason:
         return f"The rule “{RULES['compressed_loss_percent_max'].title}” refuses it today. {reason}"
     return _unlike(export, export.figures.get("written") or {}, "")
+
+
+def gates_refusing_today(model_version: ModelVersion, results: Iterable[GateResult]) -> list[str]:
+    """Today's gates that the results do not pass, with figure and threshold; those not run then are among them."""
+    figures = {result.gate: result.figure for result in results if result.has_passed}
+    return [
+        f"{gate.title} ({_figure(figures.get(gate.name))}, {gate.comparison.replace('_', ' ')} {gate.threshold:g})"
+        for gate in gates_today(model_version)
+        if not gate.passes(figures.get(gate.name))
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3g}"
 
 
 def _unlike(export: Export, figures: dict[str, Any], quantised: str) -> str:

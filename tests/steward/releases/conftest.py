@@ -30,6 +30,12 @@ def adapter_archive() -> bytes:
 
 
 @pytest.fixture
+def requested(db: None) -> Any:
+    """A house, and a release in it that waits for a decision."""
+    return requested_release()
+
+
+@pytest.fixture
 def release(db: None) -> Any:
     """A release that an officer has approved."""
     return approved_release()
@@ -62,6 +68,14 @@ def evidence(django_db_setup: None, django_db_blocker: Any) -> Any:
 
 def approved_release() -> Any:
     """A release asked for by an analyst and given by an officer, whose name and reasons must not leave the house."""
+    from steward.releases import actions as releases
+
+    house, release = requested_release()
+    return releases.approve_release(actor=house.officer, release=release, reason=REASON)
+
+
+def requested_release() -> Any:
+    """The house, and a release in it that waits for a decision."""
     from steward.accounts.models import User
     from steward.releases import actions as releases
     from steward.releases.models import Audience
@@ -75,7 +89,7 @@ def approved_release() -> Any:
     release = releases.request_release(
         actor=house.analyst, model_version=model_version, audience=Audience.INTERNAL, purpose=PURPOSE
     )
-    return releases.approve_release(actor=house.officer, release=release, reason=REASON)
+    return house, release
 
 
 def _trained(house: Any, version: Any) -> Any:
@@ -147,5 +161,8 @@ def _evaluated(house: Any, model_version: Any) -> None:
         key=make_key(model_version.workspace, KeyLevel.RUN),
     )  # fmt: skip
     workflow = workflow_for(model_version.workspace.domain, model_version.fine_tune.workflow)
-    outcomes = [GateOutcome(gate, "passed", 0.5, gate.reason, "Sees little.") for gate in workflow.gates]
+    outcomes = [
+        GateOutcome(gate, "passed", 0.5 if gate.passes(0.5) else gate.threshold, gate.reason, "Sees little.")
+        for gate in workflow.gates
+    ]
     assurance.store_gates(actor=house.analyst, evaluation=evaluation, outcomes=outcomes)
