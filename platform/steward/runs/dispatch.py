@@ -222,7 +222,8 @@ def gathering(fine_tune: FineTune) -> Gathering | None:
     wanted, large = waits["wanted"], waits["large"]
     if large is None:
         text = "The cluster has taken its job and not begun it. "
-        text += f"It begins once {_room(fine_tune)} free, and waits for as long as the cluster keeps the job."
+        text += f"It begins once {wanted_room(fine_tune)} free, and waits for as long as that takes. "
+        text += "If no node is so large when the cluster gives the job up, it fails."
         return Gathering(wanted, None, text)
     text = f"It begins once {wanted} nodes of the cluster are free at once. Of its nodes, {large} "
     text += "is large enough for it." if large == 1 else "are large enough for it."
@@ -231,7 +232,7 @@ def gathering(fine_tune: FineTune) -> Gathering | None:
     return Gathering(wanted, large, text)
 
 
-def _room(fine_tune: FineTune) -> str:
+def wanted_room(fine_tune: FineTune) -> str:
     """What it wants of nodes, for example “a node has 2 CPUs and 1 GPU”."""
     nodes = wanted_nodes(fine_tune.recipe)
     processes = wanted_devices(fine_tune.recipe) // nodes

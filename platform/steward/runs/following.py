@@ -2,8 +2,9 @@
 
 Guarantees that killing the worker or the trainer at any moment loses nothing but seconds: a later call attaches to a
 living trainer, or starts one that resumes from the last checkpoint. Three trainers that die without a word are a
-failure. Each event is applied once, together with the file position behind it. A paused run has no trainer and waits
-for whoever resumes it; its next trainer goes on from the checkpoint.
+failure; one that its place gave up before it had room to begin has not died, and is asked for anew. Each event is
+applied once, together with the file position behind it. A paused run has no trainer and waits for whoever resumes it;
+its next trainer goes on from the checkpoint.
 """
 
 import math
@@ -79,7 +80,7 @@ def _drive(fine_tune_id: str) -> FineTune:
             if silent_deaths == MAX_SILENT_DEATHS:
                 message = "The trainer was killed again and again. Is memory or disk short? See `manage.py doctor`."
                 return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
-            silent_deaths += fine_tune.was_launched
+            silent_deaths += fine_tune.was_launched and not launcher.never_began(fine_tune)
             try:
                 _launch(fine_tune, launcher)
             except LaunchError as error:
@@ -107,8 +108,9 @@ def _launch(fine_tune: FineTune, launcher: Launcher) -> None:
     """Starts a trainer, which is remembered before it can have done anything."""
     assert fine_tune.run_key is not None
     assert fine_tune.output_key is not None
+    before = fine_tune.attempt
     launcher.start(fine_tune, key_line(open_key(fine_tune.run_key), open_key(fine_tune.output_key)))
-    if fine_tune.attempt > 1:
+    if fine_tune.attempt > max(before, 1):
         actions.note_resumed(actor=WORKER, fine_tune=fine_tune)
 
 

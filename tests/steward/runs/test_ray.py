@@ -70,8 +70,9 @@ class Cluster:
         assert json.loads(self.process.stdout.readline()) == {"killed": node}
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+@contextlib.contextmanager
+def started(count: int, **variables: str) -> Iterator[Cluster]:
+    """A cluster of so many nodes beside its head, with some variables more in its environment."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets in it: a short path
     environment = {
         **os.environ,
@@ -80,12 +81,14 @@ def cluster() -> Iterator[Cluster]:
         "RAY_AUTH_MODE": "disabled",
         "RAY_raylet_start_wait_time_s": "300",
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
         "TMPDIR": str(folder),
+        **variables,
     }
     environment.pop("PYTHONPATH", None)
     script = Path(__file__).with_name("ray_nodes.py")
     process = subprocess.Popen(
-        [sys.executable, str(script), "3", str(folder)],
+        [sys.executable, str(script), str(count), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -111,6 +114,12 @@ def cluster() -> Iterator[Cluster]:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with started(3) as cluster:
+        yield cluster
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -395,6 +404,40 @@ def test_a_run_that_no_node_has_room_for_says_that_it_waits_and_can_be_cancelled
     assert time.monotonic() - asked_at[0] < 15
     assert "once a node has 500 CPUs free" in waited[0]
     assert done.state == RunState.CANCELLED
+
+
+def test_a_run_that_the_cluster_gives_up_waits_on_while_nodes_are_busy_and_fails_where_none_is_large_enough(
+    house: House, tiny_base: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs_seen: list[str] = []
+    settings.STEWARD_LAUNCHER, settings.STEWARD_RAY_GPUS = "ray", 0
+    stay_here(monkeypatch)
+    with started(1, RAY_JOB_START_TIMEOUT_SECONDS="8") as cluster:
+        settings.STEWARD_RAY_ADDRESS, client = cluster.dashboard, jobs_of(cluster)
+        busy = client.submit_job(entrypoint="sleep 600", entrypoint_num_cpus=1)
+        while client.get_job_status(busy).value == "PENDING":
+            time.sleep(0.2)
+
+        def free_the_node_later(row: FineTune) -> None:
+            if row.cluster_job and row.cluster_job not in jobs_seen:
+                jobs_seen.append(row.cluster_job)
+                if len(jobs_seen) == 2:
+                    client.stop_job(busy)
+
+        fine_tune = asked(house, tiny_base, parallel={"nodes": 1})
+        at_each_poll(monkeypatch, free_the_node_later, fine_tune.pk)
+        done = following.drive(str(fine_tune.pk))
+        first = client.get_job_info(f"steward-{done.pk}-1")
+
+        settings.STEWARD_RAY_CPUS = 500
+        hopeless = following.drive(str(asked(house, tiny_base, parallel={"nodes": 1}).pk))
+    assert jobs_seen[:2] == [f"steward-{done.pk}-1", f"steward-{done.pk}-1-2"]
+    assert (first.status.value, first.error_type) == ("FAILED", ray_jobs.NEVER_BEGAN)
+    assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
+    entries = [json.loads(bytes(body)) for body in OutboxEntry.objects.values_list("body", flat=True)]
+    assert not [entry for entry in entries if entry["action"] == "fine_tune.resumed"]
+    assert (hopeless.state, hopeless.failure_code, hopeless.attempt) == (RunState.FAILED, "remote.room", 1)
+    assert "once a node has 500 CPUs free, and no node of the cluster is so large; lower" in hopeless.failure
 
 
 def test_without_ray_or_an_address_the_run_fails_with_what_to_do(

@@ -22,6 +22,7 @@ class Launcher(Protocol):
     def start(self, fine_tune: FineTune, keys: bytes) -> None:
         """Starts a trainer that goes on from the run's checkpoint where there is one, and counts the attempt.
 
+        The attempt is that of the one before if that one never began.
         The trainer is remembered in the row before it gets its keys.
 
         Args:
@@ -33,6 +34,9 @@ class Launcher(Protocol):
 
     def is_alive(self, fine_tune: FineTune) -> bool:
         """Whether the trainer that the row remembers still runs."""
+
+    def never_began(self, fine_tune: FineTune) -> bool:
+        """Whether the trainer that is not alive was given up by its place before it began: it is no death."""
 
     def follow(self, fine_tune: FineTune) -> None:
         """Brings what the trainer said and made since last time into the run's folder."""

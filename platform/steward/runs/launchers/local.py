@@ -30,6 +30,10 @@ class LocalLauncher:
         """Whether that very process runs."""
         return processes.is_alive(fine_tune.process_id, fine_tune.process_started_at)
 
+    def never_began(self, fine_tune: FineTune) -> bool:
+        """Never so: a process begins at once."""
+        return False
+
     def follow(self, fine_tune: FineTune) -> None:
         """Nothing to bring: it is all there already."""
 

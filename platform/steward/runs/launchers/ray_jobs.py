@@ -9,9 +9,10 @@ they come (`nodes`).
 Guarantees: keys are in no argument, environment, metadata, file or log of the cluster; what travels, between nodes as
 well, and what lies on a node is ciphertext, but for the spec and events, which hold no text; a worker's successor takes
 the trainers over; a node that dies costs the steps since the last checkpoint that was fetched, and the run goes on on
-others. What the channel defends against, and what not, stands in `trainers.channel`: whoever controls the cluster sees
-the data that is trained on there. Does not ship the base model: each node has it at the same path, or under
-`STEWARD_RAY_MODELS`, and its digest is checked.
+others; a job that the cluster gave up before a node had room for it is submitted anew. What the channel defends
+against, and what not, stands in `trainers.channel`: whoever controls the cluster sees the data that is trained on
+there. Does not ship the base model: each node has it at the same path, or under `STEWARD_RAY_MODELS`, and its digest is
+checked.
 
 Ray is optional and is imported here when it is needed, never with the module.
 """
@@ -26,6 +27,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from steward.code import code_digest
+from steward.runs.dispatch import wanted_room
 from steward.runs.launchers import LaunchError
 from steward.runs.launchers.nodes import LOST, Nodes, told_by
 from steward.runs.models import FineTune
@@ -40,6 +42,10 @@ OUT_OF_REACH_SECONDS = 300.0
 LEAVE_SECONDS = 4.0
 # Source: ray.dashboard.modules.dashboard_sdk, what its client says of an answer that is none.
 NOT_FOUND = "status code 404"
+# Source: ray.dashboard.modules.job.common.JobErrorType, of a job that no node had room for within the cluster's
+# RAY_JOB_START_TIMEOUT_SECONDS, 900 by default.
+NEVER_BEGAN = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+MOST_NODES = 10_000
 #: A job that the cluster has not begun for so long waits for a node: laying out code takes less, mostly.
 BEGIN_SECONDS = 5.0
 LOG_CHARS = 1 << 16
@@ -56,16 +62,18 @@ class RayLauncher:
         self._jobs: Any = None
         self._nodes: Nodes | None = None
         self._status, self._asked, self._heard = "", 0.0, time.monotonic()
-        self._begun, self._is_given_up = self._heard, False
+        self._begun, self._is_given_up, self._never_began = self._heard, False, False
 
     def start(self, fine_tune: FineTune, keys: bytes) -> None:
         """Submits the job; keys follow when its trainers listen, see `follow`."""
         self._forget(fine_tune)
-        attempt = fine_tune.attempt + 1
-        fine_tune.cluster_job, fine_tune.attempt = f"steward-{fine_tune.pk}-{attempt}", attempt
+        is_same_attempt = self._never_began
+        fine_tune.attempt += not is_same_attempt
+        fine_tune.cluster_job = _job_name(fine_tune)
         fine_tune.heartbeat_at = timezone.now()
         self._nodes = Nodes(fine_tune)
-        self._nodes.begin_notes()
+        if not is_same_attempt:
+            self._nodes.begin_notes()
         fine_tune.save(update_fields=["cluster_job", "attempt", "heartbeat_at"])
         try:
             self._client().submit_job(
@@ -78,7 +86,8 @@ class RayLauncher:
             raise LaunchError("ray_unreachable", message) from None
         except (RuntimeError, ValueError) as error:
             raise LaunchError("ray_refused", f"The Ray cluster took no job ({type(error).__name__}).") from None
-        self._status, self._begun, self._is_given_up = "PENDING", time.monotonic(), False
+        self._status, self._begun = "PENDING", time.monotonic()
+        self._is_given_up = self._never_began = False
         self._asked = self._heard = self._begun
 
     def is_alive(self, fine_tune: FineTune) -> bool:
@@ -97,13 +106,18 @@ class RayLauncher:
         """PENDING, RUNNING, … as the cluster says; UNKNOWN while it does not answer, GONE once it has not for long."""
         self._asked = time.monotonic()
         try:
-            status = str(self._client().get_job_status(job).value)
+            about = self._client().get_job_info(job)
         except (RuntimeError, OSError) as error:
             if NOT_FOUND in str(error):
                 return "GONE"  # the cluster is a new one, it does not know the job
             return "UNKNOWN" if time.monotonic() - self._heard < OUT_OF_REACH_SECONDS else "GONE"
         self._heard = time.monotonic()
-        return status
+        self._never_began = about.error_type == NEVER_BEGAN
+        return str(about.status.value)
+
+    def never_began(self, fine_tune: FineTune) -> bool:
+        """Whether the cluster gave the job up because no node had room for it in time."""
+        return self._never_began
 
     def follow(self, fine_tune: FineTune) -> None:
         """Connects when the job's trainers listen, starts the training, and fetches what is new."""
@@ -114,9 +128,28 @@ class RayLauncher:
         if self._status == "PENDING":
             if time.monotonic() - self._begun > BEGIN_SECONDS:
                 self._nodes.note(RemoteWaiting(str(fine_tune.pk), self._nodes.count, None))
+        elif self._never_began:
+            self._end_if_hopeless(fine_tune, self._nodes)
         elif not self._nodes.are_all_linked:
             self._hear(fine_tune, self._nodes)
         self._nodes.fetch()
+
+    def _end_if_hopeless(self, fine_tune: FineTune, nodes: Nodes) -> None:
+        """Ends the run if not even an idle node would have room; a job for several nodes finds out by itself."""
+        if nodes.count > 1:
+            return
+        from ray.util.state import list_nodes
+        from ray.util.state.exception import RayStateApiException
+
+        try:
+            there = list_nodes(settings.STEWARD_RAY_ADDRESS, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
+        except (RayStateApiException, RuntimeError, OSError):
+            return  # whoever does not answer has not said that it is too small
+        share = {"CPU": settings.STEWARD_RAY_CPUS * nodes.processes, "GPU": settings.STEWARD_RAY_GPUS * nodes.processes}
+        if not any(all(node.resources_total.get(name, 0) >= share[name] for name in share) for node in there):
+            message = f"the run begins once {wanted_room(fine_tune)} free, and no node of the cluster is so large"
+            hint = "lower parallel.processes, STEWARD_RAY_CPUS or STEWARD_RAY_GPUS, or add such a node to the cluster"
+            nodes.tell(RunFailed(str(fine_tune.pk), "remote.room", message, hint))
 
     def _hear(self, fine_tune: FineTune, nodes: Nodes) -> None:
         """Reads in the job's log where its trainers listen, or why they do not."""
@@ -200,6 +233,14 @@ class RayLauncher:
                 ) from None
             self._jobs = JobSubmissionClient(settings.STEWARD_RAY_ADDRESS)
         return self._jobs
+
+
+def _job_name(fine_tune: FineTune) -> str:
+    """What the cluster calls the attempt; “-2” is added where the job is given to it a second time, and so on."""
+    name = f"steward-{fine_tune.pk}-{fine_tune.attempt}"
+    if fine_tune.cluster_job != name and not fine_tune.cluster_job.startswith(f"{name}-"):
+        return name
+    return f"{name}-{int(fine_tune.cluster_job.removeprefix(name).removeprefix('-') or 1) + 1}"
 
 
 def _job(nodes: Nodes, run: str) -> dict[str, Any]:
