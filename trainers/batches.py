@@ -79,6 +79,20 @@ def fill(order: Sequence[int], lengths: Lengths, budget: int) -> array[int]:
     return starts
 
 
+def shared_out(batch: list[int], lengths: Lengths, size: int) -> list[list[int]]:
+    """The records of a batch for each of ``size`` processes, so that all have about as many tokens.
+
+    The longest record goes to whoever has least so far; equal for all who ask.
+    """
+    parts: list[list[int]] = [[] for _ in range(size)]
+    loads = [0] * size
+    for index in sorted(batch, key=lambda each: (-lengths[each], each)):
+        least = loads.index(min(loads))
+        parts[least].append(index)
+        loads[least] += lengths[index]
+    return parts
+
+
 def pack(batch: list[int], lengths: Lengths, micro_tokens: int) -> list[list[int]]:
     """Groups of at most ``micro_tokens`` tokens together (longest first, each into the first group it fits)."""
     groups: list[list[int]] = []

@@ -139,7 +139,7 @@ class Work:
     Attributes:
         steps: of the schedule.
         tokens: of all steps, and of all processes.
-        own_tokens: of those, what one process learns from.
+        own_tokens: of those, what one process learns from: of each step the largest share, for which the others wait.
         forth_tokens: of one process's passes that nothing is learnt from: evaluations, the last look at each held-out
             record, and what the untouched model reads.
         evaluations: so many.
@@ -311,9 +311,23 @@ def work(spec: Spec, lengths: Sequence[int], held_out: Sequence[int]) -> Work:
     evaluated = held_out_tokens * evaluations / (size if spec.method == "sft" else 1)
     # At the end each held-out record is measured by itself, by the shipped state and the first process.
     forth = round(evaluated + (tokens + held_out_tokens) * needs_reference / size) + held_out_tokens
-    own = learnt // size
+    own = round(learnt * _largest_share(spec, lengths))
     passes = round(own * _passes_a_token(spec)) + forth
     return Work(steps, learnt, own, forth, evaluations, passes)
+
+
+def _largest_share(spec: Spec, lengths: Sequence[int]) -> float:
+    """Of a step's tokens, as the process learns that has most of them: records are whole, so shares differ."""
+    if spec.parallel.size == 1:
+        return 1.0
+    sample = _sampled(lengths)
+    schedule = batches.Schedule(sample, spec.batch_tokens, 1, spec.max_steps, spec.seed)
+    largest = whole = 0
+    for step in range(schedule.steps):
+        parts = batches.shared_out(schedule.batch(step), sample, spec.parallel.size)
+        loads = [sum(sample[index] for index in part) for part in parts]
+        largest, whole = largest + max(loads), whole + sum(loads)
+    return largest / max(1, whole)
 
 
 def _passes_a_token(spec: Spec) -> float:
@@ -338,12 +352,16 @@ def evaluation_interval(spec: Spec, steps: int, tokens: int, held_out_tokens: in
 
 def _pieces(spec: Spec, lengths: Sequence[int], plan: Plan) -> Iterator[list[int]]:
     """Lengths of the records of each micro-batch of an epoch; of very many records, of an even sample."""
-    sample = list(lengths[:: max(1, len(lengths) // MOST_RECORDS)])
+    sample = _sampled(lengths)
     schedule = batches.Schedule(sample, spec.batch_tokens, 1, spec.max_steps, spec.seed)
     cut = batches.bucket if plan.forward == "bucket" else batches.pack
     for step in range(schedule.steps):
         for piece in cut(schedule.batch(step), sample, plan.micro_tokens):
             yield [sample[index] for index in piece]
+
+
+def _sampled(lengths: Sequence[int]) -> list[int]:
+    return list(lengths[:: max(1, len(lengths) // MOST_RECORDS)])
 
 
 def _pairs(spec: Spec, size: int) -> int:

@@ -36,6 +36,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainers import batches
 from trainers.errors import EXIT_DONE, EXIT_FAULT, TrainerError
 from trainers.events import EventError, RunFailed, decode
 from trainers.keys import Keys
@@ -68,19 +69,8 @@ class Group:
     size = 1
 
     def share(self, batch: list[int], lengths: Mapping[int, int] | Sequence[int]) -> list[int]:
-        """The records of a batch that are this process's, so that all have about as many tokens.
-
-        The longest record goes to whoever has least so far; equal for all who ask.
-        """
-        if self.size == 1:
-            return batch
-        parts: list[list[int]] = [[] for _ in range(self.size)]
-        loads = [0] * self.size
-        for index in sorted(batch, key=lambda each: (-lengths[each], each)):
-            least = loads.index(min(loads))
-            parts[least].append(index)
-            loads[least] += lengths[index]
-        return parts[self.rank]
+        """The records of a batch that are this process's; see ``batches.shared_out``."""
+        return batch if self.size == 1 else batches.shared_out(batch, lengths, self.size)[self.rank]
 
     def add(self, *tensors: Tensor) -> None:
         """Replaces each tensor by its sum over the processes."""
