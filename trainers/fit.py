@@ -1,9 +1,11 @@
 """How long a run will take, and whether it fits, measured on the machine before the first step.
 
-Time comes from two passes over a few of the run's own records, scaled to the whole; memory from ``trainers.plan``.
+Time comes from two passes over a few of the run's own records, scaled to the whole; memory from ``trainers.plan``. Of a
+run by several processes all make the passes at once, as they will share the machine, and then one step's exchange.
 
 Guarantees: weights, gradients and random state are as they were before; the same code decides in ``run`` and in
-``python -m trainers fit``. Does not: know what else the machine will be busy with.
+``python -m trainers fit``. Does not: know what else the machine will be busy with; ``fit`` makes the trial of a run by
+several processes in one, which exchanges nothing.
 
 Example:
     >>> check_fit(spec, parts, choose_plan(…)).seconds
@@ -28,6 +30,7 @@ from trainers.plan import Machine, Verdict, free_main_bytes
 from trainers.spec import Spec
 
 if TYPE_CHECKING:
+    from trainers.holding import Holding
     from trainers.loop import Parts
 
 #: What is timed: enough for products to run at their full speed, little beside any run.
@@ -52,10 +55,13 @@ def free_bytes(device: str, processes: int = 1) -> int:
     return free_main_bytes() // processes
 
 
-def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
+def check_fit(spec: Spec, parts: Parts, verdict: Verdict, exchange: float = 0.0) -> FitChecked:
     """What the run will need beside what is free, with the time it will take, measured by a short trial.
 
     The trial is a part of that time: a run makes it too, and its clock is running.
+
+    Args:
+        exchange: seconds that processes spend on one another in a step, as ``exchange_seconds`` has them.
 
     Raises:
         MemoryError, RuntimeError: the trial ran out of memory.
@@ -65,6 +71,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
     whole = work(spec, lengths, held_out)
     forth_and_back, forth = _seconds_a_token(parts)
     seconds = whole.own_tokens * forth_and_back + whole.forth_tokens * forth
+    seconds += whole.steps * exchange
     seconds += whole.steps * _update_seconds(parts.adapter.count // spec.parallel.holders, parts.device.name, spec)
     needed = verdict.needed
     return FitChecked(
@@ -85,6 +92,27 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict) -> FitChecked:
         seconds=seconds + time.perf_counter() - begun,
         advice=verdict.advice,
     )
+
+
+def exchange_seconds(holding: Holding) -> float:
+    """Of one step: what processes say to one another behind their passes. All ask at once; the second time counts.
+
+    What layers that are spread say during a pass is a part of the pass.
+    """
+    group, seconds = holding.group, 0.0
+    if group.size == 1:
+        return seconds
+    holding.adapter.clear_grads()
+    for _ in range(2):
+        group.total(0.0)
+        begun = time.perf_counter()
+        holding.norm(holding.summed_grads())
+        holding.publish()
+        # A step's loss, and the losses of its records.
+        group.total(group.total(0.0))
+        seconds = time.perf_counter() - begun
+    holding.adapter.clear_grads()
+    return seconds
 
 
 def _seconds_a_token(parts: Parts) -> tuple[float, float]:

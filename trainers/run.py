@@ -28,14 +28,15 @@ from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
 from trainers.events import DataLoaded, FitChecked, RunFinished, RunStarted, SpecValid
-from trainers.fit import check_fit, free_bytes, machine_of
+from trainers.fit import check_fit, exchange_seconds, free_bytes, machine_of
 from trainers.forward import choose_forward
+from trainers.holding import Holding
 from trainers.hollow_model import load_hollow
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts, is_memory_short
 from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
-from trainers.parallel import ALONE, Group
+from trainers.parallel import ALONE, Group, settle
 from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, refuse_unfit
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
@@ -188,9 +189,9 @@ class Bench:
     tokenizer: Any
     verdict: Verdict | None
 
-    def fit(self, spec: Spec) -> FitChecked | None:
-        """What the run will need, with a short trial on the machine."""
-        return None if self.verdict is None else check_fit(spec, self.parts, self.verdict)
+    def fit(self, spec: Spec, exchange: float = 0.0) -> FitChecked | None:
+        """What the run will need, with a short trial on the machine; ``exchange`` as in ``check_fit``."""
+        return None if self.verdict is None else check_fit(spec, self.parts, self.verdict, exchange)
 
 
 def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Stop, group: Group = ALONE) -> Bench:
@@ -235,10 +236,14 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
     return Bench(parts, folder, tokenizer, verdict)
 
 
-def _foretell(spec: Spec, bench: Bench, speak: Speaker) -> None:
+def _foretell(spec: Spec, bench: Bench, speak: Speaker, holding: Holding) -> None:
     """Says what the run will need; one whose trial runs out of memory finds smaller pieces in its first step."""
+    # Before the trial and outside of it: in one process alone it may run out of memory, and the others would wait.
+    exchange = exchange_seconds(holding)
+    # All try at once, as they will work: those of one machine share its memory and its cores.
+    holding.group.total(0.0)
     try:
-        said = bench.fit(spec)
+        said = bench.fit(spec, exchange)
     except (MemoryError, RuntimeError) as fault:
         if not is_memory_short(fault):
             raise
@@ -282,8 +287,7 @@ def prepare(
         )
     )
     if not has_checkpoint(out):
-        group.total(0.0)  # all try at once, as they will work: those of one machine share its memory and its cores
-        _foretell(spec, bench, speak)
+        _foretell(spec, bench, speak, loop.holding)
     return loop, folder, bench.tokenizer
 
 
@@ -293,6 +297,8 @@ def fit(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
     Raises:
         TrainerError: as ``assemble``; ``model.shape``, when the model's sizes are not named in the usual words.
     """
+    if spec.parallel.processes > 1:
+        settle(0, spec.parallel.processes)
     said = assemble(spec, keys, None, speak, stop).fit(spec)
     if said is None:
         raise TrainerError("model.shape", "config.json does not name the model's sizes", "run it and watch memory")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers import events, fit, footprint, plan
+from trainers import events, fit, footprint, plan, run
 from trainers.adapter import lay
 from trainers.base_model import load_base
 from trainers.device import choose_device
@@ -117,7 +117,12 @@ def test_work_counts_what_the_schedule_will_really_read():
     shared = footprint.work(
         spec_of(batch_tokens=1000, epochs=3, evaluate_every=5, parallel=parallel), LENGTHS, [100] * 10
     )
-    assert (shared.tokens, shared.own_tokens) == (done.tokens, done.tokens // 4)
+    assert shared.tokens == done.tokens
+    assert done.tokens // 4 < shared.own_tokens < done.tokens  # steps of few long records are shared out unevenly
+    even = footprint.work(spec_of(batch_tokens=1000, epochs=3, parallel=parallel), [50] * 400, [100] * 10)
+    assert even.own_tokens == even.tokens // 4
+    whole = footprint.work(spec_of(batch_tokens=300, epochs=3, parallel=parallel), [300] * 10, [100])
+    assert whole.own_tokens == whole.tokens  # a step of one record leaves three of four with nothing to do
     assert shared.forth_tokens == 1000 * done.evaluations // 4 + 1000  # the last look is one process's
     pairs, judged = (
         footprint.work(spec_of(method=method, batch_tokens=1000, epochs=3, evaluate_every=5), LENGTHS, [100] * 10)
@@ -159,6 +164,17 @@ def test_the_time_that_the_trial_takes_is_a_part_of_what_is_foretold(bench, kit,
     code, said = bench.command("fit")
     assert code == 0, said[-1]
     assert 0.4 <= kit.of(events.FitChecked, said)[0].seconds < 2
+
+
+def test_what_processes_say_to_one_another_is_counted_for_each_step(bench, kit, monkeypatch):
+    bench.seal("train", kit.records(8, seed=1))
+    bench.seal("validation", kit.records(4, seed=2))
+    bench.spec()
+    monkeypatch.setattr(run, "exchange_seconds", lambda holding: 1000.0)
+    code, said = bench.command("run")
+    assert code == 0, said[-1]
+    (told,) = kit.of(events.FitChecked, said)
+    assert 1000 * told.steps <= told.seconds < 1000 * told.steps + 500
 
 
 def test_free_memory_is_within_the_machine_and_within_its_control_group(monkeypatch):

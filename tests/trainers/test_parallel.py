@@ -176,6 +176,28 @@ def test_what_a_process_says_before_it_dies_is_what_the_run_ended_with(bench, at
     assert (said[-1].code, said[-1].message, said[-1].hint) == ("machine.broken", "rank 1: no such part", "mend it")
 
 
+def test_the_trial_before_a_run_of_two_is_made_by_both_at_once(bench, at_start, tmp_path):
+    """Each waits within its own trial for the other's: one after the other they would wait for ever."""
+    at_start(
+        "import sys\n"
+        "if sys.argv[1:2] == ['run'] or '--spec' in sys.orig_argv:\n"
+        "    import os, pathlib, time\n"
+        "    import trainers.fit as place\n"
+        f"    folder, timed = pathlib.Path({str(tmp_path)!r}), place._seconds_a_token\n"
+        "    def together(parts):\n"
+        "        (folder / f'trial-{os.getpid()}').touch()\n"
+        "        while len(list(folder.glob('trial-*'))) < 2:\n"
+        "            time.sleep(0.01)\n"
+        "        return timed(parts)\n"
+        "    place._seconds_a_token = together\n"
+    )
+    code, said = run(bench, **TWO, max_steps=1)
+    assert code == 0, said[-1]
+    (told,) = [each for each in said if isinstance(each, events.FitChecked)]
+    assert told.seconds > 0
+    assert len(list(tmp_path.glob("trial-*"))) == 2
+
+
 def test_a_run_that_is_stopped_before_all_have_met_is_cancelled(bench):
     with start(bench, **TWO) as process:
         the_other(process).suspend()
