@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -24,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainers.errors import TrainerError
 from trainers.label_head import lay_head, name_of
 from trainers.lora_linear import sum_inside
 from trainers.soft_prompt import lay_prompt
 from trainers.spans import tags_of
 from trainers.spec import TAGGED, LoraSpec, Spec
+from trainers.targets import refused, targeted
 
 if TYPE_CHECKING:
     from trainers.spread import SpreadLayers
@@ -50,7 +51,8 @@ class Adapter:
         places: name of each parameter (as in the shipped file), its shape and its place in the vector.
         settings: peft's, or None for a fully trained model.
         prefix: ids that stand for a soft prompt, to be put before every input that is meant to see it.
-        has_dropout: whether inputs are dropped at random in training, which only peft's own layers do.
+        has_dropout: whether inputs of adapters are dropped at random in training, which only peft's own layers do.
+            Dropouts of the base stay off in every way.
         labels: names of the classes, or tags, where a head for them is trained too.
         are_tags: whether they are tags of tokens.
         origin: (P,) where adapters began that were taken out of the base, else None.
@@ -220,11 +222,11 @@ def lay_lora(
         are_tags: whether it labels tokens.
 
     Raises:
-        TrainerError: ``model.targets``, when no layer of the model has one of the names; as ``lay_head``.
+        TrainerError: ``model.targets``, when a name is of no layer, or of one that takes no adapter; as ``lay_head``.
     """
     from peft import LoraConfig, get_peft_model
 
-    targets = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
+    targets = targeted(model, lora.targets)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -238,19 +240,19 @@ def lay_lora(
     torch.manual_seed(seed)
     try:
         laid = get_peft_model(model, config, adapter_name=ADAPTER)
-    except ValueError:
-        raise TrainerError(
-            "model.targets",
-            f"no linear layer of this model is named {', '.join(lora.targets)}",
-            "set lora.targets to ['all-linear'] or to names of this model's layers",
-        ) from None
+    except ValueError:  # what it says is not ours
+        raise refused(f"peft lays no such adapter on {', '.join(lora.targets)}") from None
+    if config.target_parameters:
+        raise refused(f"peft takes some of {', '.join(lora.targets)} for experts held in one weight")
+    laid.train = functools.partial(_train_adapters, laid)
     sum_inside(laid, ADAPTER)
     if labels:
         lay_head(laid.get_base_model(), labels, seed, are_tags=are_tags)
     trained = [(_shipped(name), each) for name, each in laid.named_parameters() if each.requires_grad]
     trained.sort(key=lambda pair: (*_order(pair[0]), pair[0]))
     settings = laid.peft_config[ADAPTER].to_dict()
-    settings["target_modules"] = sorted(settings["target_modules"]) if settings["target_modules"] else None
+    # Where peft looked for experts it leaves a set, which would be written as the text of one.
+    settings |= {"target_modules": sorted(settings["target_modules"]), "target_parameters": None}
     if labels:
         kind, head = "TOKEN_CLS" if are_tags else "SEQ_CLS", name_of(laid.get_base_model())
         settings |= {"task_type": kind, "modules_to_save": [head]}
@@ -258,6 +260,19 @@ def lay_lora(
     if lora.init == "pissa":
         adapter.origin = adapter.weights.clone()
     return adapter
+
+
+def _train_adapters(laid: Any, mode: bool = True) -> Any:
+    """``train`` of a peft model whose adapters alone drop inputs: packed attention knows no dropout of the base."""
+    from peft.tuners.lora import LoraLayer
+
+    type(laid).train(laid, False)
+    laid.training = mode
+    for each in laid.modules() if mode else ():
+        if isinstance(each, LoraLayer):
+            each.training = True
+            each.lora_dropout.train()
+    return laid
 
 
 def _shipped(name: str) -> str:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from trainers.adapter import ADAPTER, Adapter
-from trainers.lora_linear import row_lengths
 from trainers.quantised import form_of, shape_of, weight_of
 
 
@@ -66,7 +65,9 @@ def merged(adapter: Adapter, name: str, weight: Tensor) -> Tensor:
         return weight
     whole: Tensor = weight.float() + module.get_delta_weight(ADAPTER).float()
     if ADAPTER in module.lora_magnitude_vector:
-        whole *= (module.lora_magnitude_vector[ADAPTER].weight / row_lengths(module, ADAPTER))[:, None]
+        side = 0 if module.fan_in_fan_out else 1  # GPT-2's layers hold their weights the other way around
+        lengths = torch.linalg.vector_norm(whole, dim=side, keepdim=True)
+        whole *= module.lora_magnitude_vector[ADAPTER].weight.unsqueeze(side) / lengths
     return whole
 
 
