@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from trainers.base_model import causal_class, load_tokenizer
+from trainers.bounds import bounded
 from trainers.encoding import PLAIN_TEMPLATE, as_tokens, segments
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.shards import Message
 
+#: What a template may take for the short talk below, of which the longest that we know takes milliseconds.
+TEMPLATE_SECONDS = 10.0
+TEMPLATE_BYTES = 1 << 30
 _TALK = (
     Message("user", "How much is 12 + 7? Größe, naïve, 東京, ½."),
     Message("assistant", "It is 19."),
@@ -69,7 +73,8 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
         raise TrainerError(
             "model.tokenizer", f"{path}: " + "; ".join(problems), "use the tokenizer that the model was released with"
         )
-    _check_template(path, tokenizer)
+    with bounded(seconds=TEMPLATE_SECONDS, more_bytes=TEMPLATE_BYTES):
+        _check_template(path, tokenizer)
     return Inspection(
         folder=folder,
         context_length=int(folder.config.get("max_position_embeddings", 0)),

@@ -3,7 +3,9 @@
 import io
 import json
 import pickle
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -312,6 +314,30 @@ def test_a_template_that_spoils_a_conversation_is_refused(folder, template, word
         inspect(folder)
     assert caught.value.code == "model.template"
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "{{ 'x' * 10**11 }}",
+        "{{ 'x'|center(10**11) }}",
+        "{{ '%99999999999d' % 1 }}",
+        "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    ],
+)
+def test_a_template_that_runs_on_or_asks_for_gigabytes_is_refused(extra, folder, monkeypatch):
+    from trainers import inspection
+
+    monkeypatch.setattr(inspection, "TEMPLATE_SECONDS", 1.0)
+    before = resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)
+    path = folder / "chat_template.jinja"
+    path.write_text(extra + path.read_text())
+    with pytest.raises(TrainerError) as caught:
+        inspection.inspect(folder)
+    assert caught.value.code == "model.template"
+    assert "MemoryError" in caught.value.args[0] or "TimeoutError" in caught.value.args[0]
+    assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == before
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_noticed(tiny_model):

@@ -76,7 +76,7 @@ def test_a_target_that_would_not_be_trained_or_not_be_merged_is_refused_by_name(
     assert word in said[-1].message
 
 
-@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out", "ignore::FutureWarning")
 def test_dropout_of_adapters_leaves_those_of_the_base_off(bench, kit):
     from transformers import AutoModelForCausalLM
 
