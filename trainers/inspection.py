@@ -28,9 +28,10 @@ from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.shards import Message
 
-#: What a template may take for the short talk below, of which the longest that we know takes milliseconds.
-TEMPLATE_SECONDS = 10.0
-TEMPLATE_BYTES = 1 << 30
+#: What a tokenizer may take to load and, with its template, for the short talk below; the largest that we know take two
+#: seconds and some hundred MiB.
+TALK_SECONDS = 60.0
+TALK_BYTES = 2 << 30
 _TALK = (
     Message("user", "How much is 12 + 7? Größe, naïve, 東京, ½."),
     Message("assistant", "It is 19."),
@@ -67,14 +68,15 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
     causal_class(folder)
     shapes = shapes_in(path)
     rows = _check_shapes(folder, shapes)
-    tokenizer = load_tokenizer(folder)
-    problems = token_problems(tokenizer, folder.config, _json(path / "generation_config.json"), rows)
-    if problems:
+    try:
+        with bounded(seconds=TALK_SECONDS, more_bytes=TALK_BYTES):
+            tokenizer = _checked_tokenizer(folder, rows)
+    except (MemoryError, TimeoutError):
         raise TrainerError(
-            "model.tokenizer", f"{path}: " + "; ".join(problems), "use the tokenizer that the model was released with"
-        )
-    with bounded(seconds=TEMPLATE_SECONDS, more_bytes=TEMPLATE_BYTES):
-        _check_template(path, tokenizer)
+            "model.template",
+            f"{path}: a short talk wants more than {TALK_SECONDS:g} s or {TALK_BYTES >> 20} MiB",
+            "use the tokenizer and the template that the model was released with",
+        ) from None
     return Inspection(
         folder=folder,
         context_length=int(folder.config.get("max_position_embeddings", 0)),
@@ -155,6 +157,22 @@ def token_problems(tokenizer: Any, config: dict[str, Any], generation: dict[str,
     if ends is not None and tokenizer.eos_token_id not in (ends if isinstance(ends, list) else [ends]):
         problems.append("the tokenizer's end of text is none that the model stops at")
     return problems
+
+
+def _checked_tokenizer(folder: ModelFolder, rows: int) -> Any:
+    """The tokenizer, once it and its template were tried; loading it already compiles the template.
+
+    Raises:
+        TrainerError: ``model.tokenizer``, ``model.template``.
+    """
+    tokenizer, path = load_tokenizer(folder), folder.path
+    problems = token_problems(tokenizer, folder.config, _json(path / "generation_config.json"), rows)
+    if problems:
+        raise TrainerError(
+            "model.tokenizer", f"{path}: " + "; ".join(problems), "use the tokenizer that the model was released with"
+        )
+    _check_template(path, tokenizer)
+    return tokenizer
 
 
 def _check_template(path: Path, tokenizer: Any) -> None:

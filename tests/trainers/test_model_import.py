@@ -319,7 +319,8 @@ def test_a_template_that_spoils_a_conversation_is_refused(folder, template, word
 @pytest.mark.parametrize(
     "extra",
     [
-        "{{ 'x' * 10**11 }}",
+        "{{ 'x' * 10**10 }}",
+        "{{ ([0] * 10**9)|length }}",
         "{{ 'x'|center(10**11) }}",
         "{{ '%99999999999d' % 1 }}",
         "{% set n = namespace(x='x') %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
@@ -329,14 +330,14 @@ def test_a_template_that_spoils_a_conversation_is_refused(folder, template, word
 def test_a_template_that_runs_on_or_asks_for_gigabytes_is_refused(extra, folder, monkeypatch):
     from trainers import inspection
 
-    monkeypatch.setattr(inspection, "TEMPLATE_SECONDS", 1.0)
+    monkeypatch.setattr(inspection, "TALK_SECONDS", 2.0)
     before = resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)
     path = folder / "chat_template.jinja"
     path.write_text(extra + path.read_text())
     with pytest.raises(TrainerError) as caught:
         inspection.inspect(folder)
-    assert caught.value.code == "model.template"
-    assert "MemoryError" in caught.value.args[0] or "TimeoutError" in caught.value.args[0]
+    assert caught.value.code in {"model.template", "model.tokenizer"}
+    assert any(word in str(caught.value) for word in ("MemoryError", "TimeoutError", "want more than"))
     assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == before
 
 
