@@ -19,10 +19,12 @@ MEASURES = {
     "tuned_minus_base_low": "lower end of the paired interval of tuned minus base score on held-out records",
     "tuned_score_low": "lower end of the interval of the tuned model's score on held-out records",
     "output_identifier_rate": "share of the tuned model's held-out answers in which an identifier is detected",
+    "likelihood_gain_low": "lower end of the paired interval of what a held-out answer's token gained, in nats",
     "probe_gap": "largest difference of the tuned model's score between two variants of the fairness probes",
     "ledger_faults": "number of faults the verifier finds in the workspace's ledger",
 }
-"""Every measure a gate can ask for. All are fractions in [0, 1] or [-1, 1] except the count of faults."""
+"""Every measure a gate can ask for. All are fractions in [0, 1] or [-1, 1] but for the gain, in nats, and
+the count of faults."""
 
 COMPARISONS = ("above", "at_least", "at_most")
 

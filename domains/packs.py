@@ -35,7 +35,7 @@ from domains.metrics import METRICS, Metric
 from domains.probes import Probe, read_probes
 from domains.templates import placeholders
 from domains.toml_table import NAME, PackError, TomlTable, read_toml
-from domains.workflows import Workflow, read_workflow
+from domains.workflows import Workflow, read_conversations, read_workflow
 
 __all__ = ["Pack", "PackError", "available_packs", "load_pack"]
 
@@ -48,6 +48,7 @@ class Pack:
     """Everything that is known about one domain.
 
     `folder` is where it was read from. `redaction_profile` names a shipped profile or is the path of the pack's own.
+    `workflows` are its own tasks; `conversations`, the same in every pack, is for records that fit none of them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Pack:
     gates: tuple[Gate, ...]
     workflows: tuple[Workflow, ...]
     demo_workflow: str
+    conversations: Workflow
     probes: tuple[Probe, ...]
 
     @property
@@ -81,8 +83,13 @@ class Pack:
         return _named(self.label_schemas, name)
 
     def workflow(self, name: str) -> Workflow:
-        """The workflow of this name; KeyError where there is none."""
-        return _named(self.workflows, name)
+        """The workflow of this name, the one for conversations among them; KeyError where there is none."""
+        return _named(self.all_workflows, name)
+
+    @property
+    def all_workflows(self) -> tuple[Workflow, ...]:
+        """The pack's tasks, then the workflow for conversations."""
+        return (*self.workflows, self.conversations)
 
     def closed_labels(self, workflow: str, field: str) -> tuple[str, ...]:
         """The labels that a record's field may hold where the workflow answers with it from a closed list, else none.
@@ -144,6 +151,9 @@ def _load(folder: Path) -> Pack:
     if head.name("name") != folder.name:
         raise head.error("name", f"must be the folder's name, {folder.name!r}")
     gates = _read_gates(_file(folder, "gates.toml"))
+    workflows = tuple(read_workflow(table, gates) for table in _files(folder, "workflows"))
+    demo = head.name("demo_workflow")
+    usual_model = next((each.base_model for each in workflows if each.name == demo), "")
     pack = Pack(
         name=folder.name,
         title=head.text("title"),
@@ -154,8 +164,9 @@ def _load(folder: Path) -> Pack:
         label_schemas=_read_schemas(_file(folder, "labels.toml")),
         redaction_profile=_read_profile(head, folder),
         gates=tuple(gates.values()),
-        workflows=tuple(read_workflow(table, gates) for table in _files(folder, "workflows")),
-        demo_workflow=head.name("demo_workflow"),
+        workflows=workflows,
+        demo_workflow=demo,
+        conversations=read_conversations(read_toml(HERE / "conversations.toml"), usual_model),
         probes=read_probes(folder / "probes.jsonl", source=f"{folder.name}/probes.jsonl"),
     )
     head.finish()
@@ -210,7 +221,7 @@ def _check_references(pack: Pack) -> None:
     for kind, things in (
         ("datasets", pack.datasets),
         ("labels.toml", pack.label_schemas),
-        ("workflows", pack.workflows),
+        ("workflows", pack.all_workflows),
     ):
         names = [thing.name for thing in things]
         if len(set(names)) != len(names):

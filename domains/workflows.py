@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from domains.gates import Gate
+from domains.gates import Gate, read_gate
 from domains.metrics import METRICS
 from domains.templates import MissingField, fill, placeholders
 from domains.toml_table import TomlTable
@@ -143,7 +143,11 @@ class TrainingRecipe:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A ready way from data to an evaluated model. `records` is how many a synthetic dataset is asked for."""
+    """A ready way from data to an evaluated model. `records` is how many a synthetic dataset is asked for.
+
+    One that makes no messages of fields (`reads_fields` false) is for records that are conversations already; no
+    dataset and no closed list of answers belong to it.
+    """
 
     name: str
     title: str
@@ -157,6 +161,11 @@ class Workflow:
     max_new_tokens: int
     records: int
     gates: tuple[Gate, ...]
+
+    @property
+    def reads_fields(self) -> bool:
+        """Whether its messages are made of a record's fields."""
+        return bool(self.mapping.user)
 
 
 def map_record(mapping: MessageMapping | Workflow, record: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -220,6 +229,34 @@ def read_workflow(table: TomlTable, pack_gates: Mapping[str, Gate]) -> Workflow:
         raise table.error("messages", f"the method {workflow.recipe.method} needs a template of the rejected answer")
     if workflow.recipe.method == "classification" and workflow.label_schema is None:
         raise table.error("label_schema", "the method classification needs the closed list of its labels")
+    return workflow
+
+
+def read_conversations(table: TomlTable, base_model: str) -> Workflow:
+    """Reads `conversations.toml`: the workflow that every pack has for records that are conversations already.
+
+    Args:
+        table: the file, which holds its gates in full.
+        base_model: what the pack tunes where nobody chooses.
+
+    Raises:
+        PackError: as `read_workflow`.
+    """
+    workflow = Workflow(
+        name=table.name("name"),
+        title=table.text("title"),
+        description=table.text("description"),
+        dataset="",
+        base_model=base_model,
+        label_schema=None,
+        mapping=MessageMapping("", "", ""),
+        recipe=_read_recipe(table.table("recipe")),
+        metric=table.text("metric", choices=tuple(METRICS)),
+        max_new_tokens=table.integer("max_new_tokens", least=1, most=4096),
+        records=0,
+        gates=tuple(read_gate(entry) for entry in table.tables("gates")),
+    )
+    table.finish()
     return workflow
 
 

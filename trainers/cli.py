@@ -76,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--metric", required=True)
             command.add_argument("--max-new-tokens", type=int, default=32)
             command.add_argument("--limit", type=int)
+            command.add_argument(
+                "--free", action="store_true", help="answers are free texts: as long as the longest reference needs"
+            )
         if name == "export":
             command.add_argument("--format", choices=EXPORT_FORMATS, default="merged")
             command.add_argument("--plain", action="store_true", help="also leave the file in clear, once it is proven")
@@ -237,7 +240,7 @@ def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, 
 
             if arguments.max_new_tokens < 1 or (arguments.limit is not None and arguments.limit < 1):
                 raise TrainerError("usage", "--max-new-tokens and --limit must be at least 1", "see --help")
-            question = Question(arguments.metric, arguments.max_new_tokens, arguments.limit)
+            question = Question(arguments.metric, arguments.max_new_tokens, arguments.limit, arguments.free)
             evaluate(spec, keys, arguments.out, question, speak, stop)
         elif arguments.command == "export":
             from trainers.export import Question as Scoring

@@ -16,10 +16,11 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,16 @@ from trainers.archive import digest_of, load
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
 from trainers.classification import Classification
 from trainers.device import Device, choose_device
-from trainers.encoding import NOTHING_LEFT, Split, encode, encode_judged, encode_labelled, encode_pairs, prompt_tokens
+from trainers.encoding import (
+    NOTHING_LEFT,
+    Split,
+    as_tokens,
+    encode,
+    encode_judged,
+    encode_labelled,
+    encode_pairs,
+    prompt_tokens,
+)
 from trainers.errors import TrainerError
 from trainers.events import EvaluateFinished, EvaluateProgress, JudgementsCompared, PairsCompared
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
@@ -46,21 +56,28 @@ from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
-from trainers.spec import JUDGED, PAIRED, Spec
+from trainers.spec import JUDGED, PAIRED, ObjectSpec, Spec
 from trainers.token_classification import TokenClassification, encode_tagged, read_text
 
 #: Reference losses are of the first so many records, or the next so many where all of these are left out: reading every
 #: prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
+#: How much longer than the longest reference a free answer may become before it is broken off: room for other words.
+ROOM = 1.25
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: the metric's name, the longest answer in tokens, and how many records (None: all)."""
+    """What is asked: the metric's name, the longest answer in tokens, and how many records (None: all).
+
+    With ``is_free`` answers are free texts: they get the room that the longest reference needs, at most
+    ``max_new_tokens``, and how likely each model finds every reference is measured.
+    """
 
     metric: str
     max_new_tokens: int
     limit: int | None = None
+    is_free: bool = False
 
 
 @dataclass
@@ -205,16 +222,12 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         known = ", ".join(sorted(metrics.METRICS))
         raise TrainerError("evaluate.metric", "no such metric", f"one of {known}")
     begun = time.monotonic()
-    records = []
-    for record in read_records(spec.data.test, keys.data_key, "test", spec.method):
-        stop.check()
-        records.append(record)
-        if question.limit is not None and len(records) >= question.limit:
-            break
-    compared, records = records, _references(records)
+    compared = _first_records(spec, spec.data.test, keys, question, stop)
+    records = _references(compared)
     bench = open_bench(spec, keys, out, is_for_loss=True)
     prompts = [prompt_tokens(bench.tokenizer, record, None) for record in records]
     shortened = _cut_to(prompts, spec, bench, records)
+    question, beside = _with_room(question, bench, records)
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
     pairs = encode_pairs(compared, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
@@ -228,7 +241,11 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             if bench.adapter.are_tags:
                 answers[name] = _found_spans(spec, bench, name, records, speak, stop)
             else:
-                answers[name] = _answers(spec, bench, model, name, asked, question, speak, stop)
+                answers[name], beside[f"{name}_unended"] = _answers(
+                    spec, bench, model, name, asked, question, speak, stop
+                )
+            if question.is_free:
+                beside[f"{name}_likelihoods"] = _likelihoods_a_token(spec, bench, name, records, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
             if pairs is not None:
                 assert bench.forward is not None
@@ -267,8 +284,36 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
             commitment=written.commitment,
             seconds=time.monotonic() - begun,
             shortened=shortened,
+            **beside,
         )
     )
+
+
+def _first_records(spec: Spec, shard: ObjectSpec, keys: Keys, question: Question, stop: Stop) -> list[Record]:
+    records: list[Record] = []
+    for record in read_records(shard, keys.data_key, "test", spec.method):
+        stop.check()
+        records.append(record)
+        if question.limit is not None and len(records) >= question.limit:
+            break
+    return records
+
+
+def _with_room(question: Question, bench: Bench, records: list[Record]) -> tuple[Question, dict[str, Any]]:
+    """The question with the room that its references need; room, and how many of them are longer, for the event."""
+    if not question.is_free:
+        return question, {"room": question.max_new_tokens}
+    lengths = [len(each) for each in as_tokens(bench.tokenizer, [record.messages[-1].content for record in records])]
+    room = max(1, min(question.max_new_tokens, math.ceil(ROOM * max(lengths))))
+    return replace(question, max_new_tokens=room), {"room": room, "outgrown": sum(each > room for each in lengths)}
+
+
+def _likelihoods_a_token(spec: Spec, bench: Bench, name: str, records: list[Record], stop: Stop) -> list[float]:
+    """Mean log-probability of a token of each reference that is not too long, in nats."""
+    assert bench.forward is not None
+    split = _read(spec, bench, name, records)
+    found = likelihoods(bench.forward, split, bench.device, stop)
+    return [nats / count for nats, count in zip(found, split.learnt, strict=True)]
 
 
 def _cut_to(prompts: list[list[int]], spec: Spec, bench: Bench, records: list[Record]) -> int:
@@ -340,24 +385,25 @@ def _answers(
     question: Question,
     speak: Speaker,
     stop: Stop,
-) -> list[str]:
+) -> tuple[list[str], int]:
+    """The answers, and how many of them did not end within their room."""
     begun = time.monotonic()
     texts = [""] * len(prompts)
     done = 0
-    if bench.adapter.labels and name == "tuned":
-        answered = bench.classify(prompts)
-    else:
-        answered = (
-            (indices, bench.tokenizer.batch_decode(tokens, skip_special_tokens=True))
-            for indices, tokens in answer_all(model, prompts, bench.stops, question.max_new_tokens)
-        )
-    for indices, decoded in answered:
+    unended: list[bool] = []
+
+    def in_words() -> Iterator[tuple[list[int], list[str]]]:
+        for indices, tokens in answer_all(model, prompts, bench.stops, question.max_new_tokens):
+            unended.extend(len(each) >= question.max_new_tokens for each in tokens)
+            yield indices, bench.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+
+    for indices, decoded in bench.classify(prompts) if bench.adapter.labels and name == "tuned" else in_words():
         for index, text in zip(indices, decoded, strict=True):
             texts[index] = text
         done += len(indices)
         speak(EvaluateProgress(spec.run, name, done, len(prompts), time.monotonic() - begun))
         stop.check()
-    return texts
+    return texts, sum(unended)
 
 
 def _predictions(

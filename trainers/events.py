@@ -23,6 +23,10 @@ from trainers.conversion_events import CompressionMeasured as CompressionMeasure
 from trainers.conversion_events import ExportFinished as ExportFinished
 from trainers.conversion_events import ExportMeasured as ExportMeasured
 from trainers.conversion_events import ModelImported as ModelImported
+from trainers.evaluation_events import EvaluateFinished as EvaluateFinished
+from trainers.evaluation_events import EvaluateProgress as EvaluateProgress
+from trainers.evaluation_events import JudgementsCompared as JudgementsCompared
+from trainers.evaluation_events import PairsCompared as PairsCompared
 from trainers.event import Event as Event
 
 
@@ -330,68 +334,6 @@ class ModelPrepared(Event):
     digest: str
     source_digest: str
     created: bool
-
-
-@dataclass(frozen=True)
-class EvaluateProgress(Event):
-    """``done`` of ``total`` answers; ``model`` is base or tuned."""
-
-    name: ClassVar[str] = "evaluate.progress"
-    model: str
-    done: int
-    total: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class PairsCompared(Event):
-    """Of each held-out pair in the order of ``ids``: the log-probability of the chosen answer less that of the rejected
-    one, in nats, by the base and by the tuned model. ``refused`` pairs have nothing to compare."""
-
-    name: ClassVar[str] = "evaluate.pairs"
-    ids: list[str]
-    base_margins: list[float]
-    tuned_margins: list[float]
-    refused: int
-
-
-@dataclass(frozen=True)
-class JudgementsCompared(Event):
-    """Of each held-out judged answer in the order of ``ids``: whether it is a good one, its tokens, and its
-    log-probability in nats by the base and by the tuned model. ``refused`` ones have nothing to compare."""
-
-    name: ClassVar[str] = "evaluate.judgements"
-    ids: list[str]
-    are_good: list[bool]
-    tokens: list[int]
-    base_likelihoods: list[float]
-    tuned_likelihoods: list[float]
-    refused: int
-
-
-@dataclass(frozen=True)
-class EvaluateFinished(Event):
-    """Scores of base and tuned, record by record in the order of ``ids``; texts are in ``predictions.sealed`` only.
-
-    Losses are of the references of the first records (``trainers.evaluation.LOSS_RECORDS``), nats a token, of a tuned
-    classifier nats a record; ``refused`` counts those that were too long for it, ``shortened`` prompts that were cut.
-    """
-
-    name: ClassVar[str] = "evaluate.finished"
-    metric: str
-    ids: list[str]
-    base_scores: list[float]
-    tuned_scores: list[float]
-    base_mean: float
-    tuned_mean: float
-    base_loss: float
-    tuned_loss: float
-    refused: int
-    predictions_digest: str
-    sealed_digest: str
-    commitment: str
-    seconds: float
-    shortened: int = 0
 
 
 @dataclass(frozen=True)

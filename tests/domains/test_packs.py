@@ -65,6 +65,17 @@ def test_the_demo_runs_on_shipped_data_and_the_bundled_model(pack: Pack) -> None
     assert {gate.name for gate in demo.gates} >= {"quality", "identifiers_in_answers", "ledger"}
 
 
+def test_every_pack_takes_conversations_that_are_none_of_its_tasks(pack: Pack) -> None:
+    flow = pack.workflow("conversations")
+    assert flow == pack.conversations
+    assert flow not in pack.workflows
+    assert not flow.reads_fields
+    assert flow.base_model == BUNDLED_MODEL
+    assert flow.recipe.turns == "all"
+    assert flow.recipe.max_length > 100 * max(each.max_new_tokens for each in pack.workflows)
+    assert {gate.measure for gate in flow.gates} >= {"likelihood_gain_low", "tuned_minus_base_low", "ledger_faults"}
+
+
 def test_every_redaction_profile_exists(pack: Pack) -> None:
     assert (PROFILES / f"{pack.redaction_profile}.toml").is_file()
 

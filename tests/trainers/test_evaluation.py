@@ -1,6 +1,7 @@
 """Base and tuned are scored on the same prompts; texts leave sealed only."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -43,6 +44,23 @@ def test_prompts_that_were_cut_before_they_were_answered_are_counted(bench, kit)
     end = bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "2")[1][-1]
     assert (end.shortened, end.refused) == (3, 3)
     assert len(end.tuned_scores) == 8
+
+
+def test_a_free_answer_gets_the_room_of_the_longest_reference_and_is_counted_where_it_does_not_end(trained, kit):
+    ask = ("evaluate", "--metric", "rouge_l", "--max-new-tokens", "50", "--free")
+    end = trained.command(*ask)[1][-1]
+    longest = max(len(each) for each in ("yes", "no"))
+    assert 1 < end.room <= math.ceil(1.25 * longest)
+    assert (end.outgrown, end.base_unended) == (0, 8)  # the base was never taught to end
+    assert 0 <= end.tuned_unended <= 8
+    assert len(end.base_likelihoods) == len(end.tuned_likelihoods) == 8
+    gained = [after - before for before, after in zip(end.base_likelihoods, end.tuned_likelihoods, strict=True)]
+    assert sum(gained) > 0
+    assert max(end.tuned_likelihoods) < 0
+    short = trained.command("evaluate", "--metric", "rouge_l", "--max-new-tokens", "1", "--free")[1][-1]
+    assert (short.room, short.outgrown) == (1, 8)
+    closed = trained.command("evaluate", "--metric", "rouge_l", "--max-new-tokens", "7")[1][-1]
+    assert (closed.room, closed.base_likelihoods) == (7, [])
 
 
 def too_long(records):

@@ -111,7 +111,7 @@ class WorkspaceWorkflows(Door):
     def get(self, request: Request, workspace_id: UUID) -> Response:
         """The workflows of the workspace's domain pack."""
         pack = load_pack(self.find_workspace(workspace_id).domain)
-        return Response([_workflow(each) for each in pack.workflows])
+        return Response([_workflow(each) for each in pack.all_workflows])
 
 
 def _workflow(workflow: Workflow) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 
 from compliance.vault import VaultError
+from domains.workflows import Workflow
 from steward.assurance import actions
 from steward.assurance.gates import run_gates
 from steward.assurance.judgement import Measured
@@ -21,6 +22,7 @@ from steward.audit.actor import Actor, UserError
 from steward.datasets.models import Split
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.runs.asking import TrainerFailed, ask_trainer
+from steward.runs.models import FineTune
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.specs import build_spec, output_context, run_folder, write_spec
 from steward.vault.keys import make_key
@@ -29,6 +31,8 @@ from steward.vault.objects import destroy_with_key, object_path
 from trainers import events
 
 WORKER = Actor.system("worker")
+#: What a base model gets that is asked for a label in words.
+LABEL_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
     """
     model_version = evaluation.model_version
     workflow = workflow_for(evaluation.workspace.domain, model_version.fine_tune.workflow)
-    asked = ["--metric", evaluation.metric, "--max-new-tokens", str(workflow.max_new_tokens)]
+    asked = ["--metric", evaluation.metric, *_room(model_version.fine_tune, workflow)]
 
     def heard(said: Sequence[events.Event]) -> None:
         if said and isinstance(said[-1], events.EvaluateProgress):
@@ -130,6 +134,15 @@ def _run_trainer(evaluation: Evaluation, key: DataKey, spec: Path) -> Said:
         raise TrainerFailed("trainer_killed", "The evaluating process ended without scores. Ask again.")
     kinds = events.PairsCompared | events.JudgementsCompared
     return Said(ended, next((each for each in said if isinstance(each, kinds)), None))
+
+
+def _room(fine_tune: FineTune, workflow: Workflow) -> list[str]:
+    """How long an answer may become. Free ones get what the held-out ones need, labels what a label needs."""
+    if workflow.reads_fields:
+        return ["--max-new-tokens", str(workflow.max_new_tokens)]
+    if fine_tune.method.is_classifier:
+        return ["--max-new-tokens", str(LABEL_TOKENS)]
+    return ["--max-new-tokens", str(workflow.max_new_tokens), "--free"]
 
 
 def _note_progress(evaluation: Evaluation, event: events.EvaluateProgress) -> None:

@@ -18,6 +18,7 @@ from compliance.vault import VaultError
 from domains.gates import Gate
 from domains.packs import load_pack
 from steward.accounts.models import Workspace
+from steward.assurance.free_answers import LIKELIHOOD
 from steward.assurance.models import Evaluation, GateState
 from steward.assurance.reading import predictions
 from steward.audit.actor import Refused
@@ -54,6 +55,11 @@ def _gain_low(evaluation: Evaluation) -> float:
 
 def _tuned_low(evaluation: Evaluation) -> float:
     return _present(evaluation.tuned_low)
+
+
+def _likelihood_gain_low(evaluation: Evaluation) -> float:
+    found = next((each for each in evaluation.measures if each["name"] == LIKELIHOOD), None)
+    return _present(found["gain"][1] if found else None)
 
 
 def _present(value: float | None) -> float:
@@ -99,6 +105,9 @@ MEASURES: dict[str, Measure] = {
         _gain_low, "Speaks of this test set only; the split is by subject, but the records come from one source."
     ),
     "tuned_score_low": Measure(_tuned_low, "Speaks of this test set only."),
+    "likelihood_gain_low": Measure(
+        _likelihood_gain_low, "Speaks of this test set only, and of the records' answers, not of what the model writes."
+    ),
     "output_identifier_rate": Measure(
         _output_identifier_rate, "Sees what the detector sees, on held-out prompts only; extraction attacks go further."
     ),

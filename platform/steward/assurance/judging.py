@@ -11,8 +11,10 @@ Example:
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from domains.intervals import Interval, bootstrap_interval, paired_difference, resampled_interval
+from steward.assurance.free_answers import free_answers
 from steward.assurance.judged_answers import judge_answers
 from steward.assurance.judged_spans import judge_spans
 from steward.assurance.judgement import Judgement, Measured, mean_interval, measure
@@ -25,7 +27,8 @@ from trainers.events import PairsCompared
 
 def judged(measured: Measured) -> Judgement:
     """The judgement on what a trainer measured, by the kind of records that the method learns from."""
-    return _JUDGES[measured.evaluation.model_version.fine_tune.method.records](measured)
+    judgement = _JUDGES[measured.evaluation.model_version.fine_tune.method.records](measured)
+    return replace(judgement, measures=[*judgement.measures, *free_answers(measured.finished)])
 
 
 def _answers(measured: Measured) -> Judgement:

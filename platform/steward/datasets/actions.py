@@ -53,7 +53,7 @@ def create_dataset(*, actor: Actor, workspace: Workspace, name: str, purpose: st
     """Makes an empty dataset with its own key.
 
     Args:
-        workflow: a workflow of the workspace's domain pack, or empty for chat-shaped data.
+        workflow: a workflow of the workspace's domain pack, or empty (also `conversations`) for chat-shaped data.
         purpose: what the data may be used for; asked for by GDPR article 5(1)(b).
 
     Raises:
@@ -68,7 +68,10 @@ def create_dataset(*, actor: Actor, workspace: Workspace, name: str, purpose: st
         raise Refused(
             f"A dataset named {name!r} exists here. Choose another name.", code="name_taken", subject=workspace
         )
-    known = [each.name for each in load_pack(workspace.domain).workflows]
+    pack = load_pack(workspace.domain)
+    if workflow == pack.conversations.name:  # whose records have no fields to map
+        workflow = ""
+    known = [each.name for each in pack.workflows]
     if workflow and workflow not in known:
         raise Refused(f"No workflow {workflow!r}. This domain has: {', '.join(known)}.", code="workflow_unknown")
     dataset = Dataset(

@@ -68,6 +68,12 @@ LABELLED_SHAPES = ("text_label",)
 SPAN_SHAPES = ("text_spans",)
 # Conversations, beside which tools may stand.
 _TALKS = (*PREFERENCE_SHAPES, *JUDGED_SHAPES, "messages", "sharegpt", "prompt_completion")
+# A call that was passed over would leave an answer that nobody gave.
+_TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+_NO_TOOLS = (
+    "Tools and calls of them are not imported yet. Leave these conversations out, or remove the tools and the turns "
+    "that call them or answer them."
+)
 # What people write for a good and for a bad answer, in JSON and in CSV.
 _VERDICTS = dict.fromkeys(("true", "yes", "good", "1"), True) | dict.fromkeys(("false", "no", "bad", "0"), False)
 
@@ -268,7 +274,7 @@ class _PairReader:
             self._problems.add(line, "input", "missing_messages_list", "“input” must hold a list “messages”.")
             return [], "", ""
         if given.get("tools"):
-            self._problems.add(line, "input.tools", "tools_not_read", "Tools are not imported. Remove them.")
+            self._problems.add(line, "input.tools", "tools_not_read", _NO_TOOLS)
         preferred, other = "preferred_output", "non_preferred_output"
         return prompt, self._answer(line, row, preferred), self._answer(line, row, other)
 
@@ -340,7 +346,7 @@ def _no_tools(line: int, row: Row, problems: Problems) -> None:
     for column in ("tools", "functions"):
         value = row.get(column)
         if value and (isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")):
-            problems.add(line, column, "tools_not_read", "Tools are not imported. Remove them.")
+            problems.add(line, column, "tools_not_read", _NO_TOOLS)
 
 
 def _system(line: int, row: Row, problems: Problems) -> list[Payload]:
@@ -357,10 +363,13 @@ def _read_messages(line: int, row: Row, problems: Problems) -> list[Payload]:
     read = []
     for place, message in enumerate(messages, 1):
         column = f"messages[{place}]"
+        if isinstance(message, dict) and any(message.get(key) for key in _TOOL_KEYS):
+            problems.add(line, column, "tools_not_read", _NO_TOOLS)
+            return []
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
             problems.add(line, column, "message_missing_key", "A message needs “role” and “content”.")
             continue
-        unknown = message.keys() - {"role", "content", "weight", "name"}
+        unknown = message.keys() - {"role", "content", "weight", "name", *_TOOL_KEYS}
         if unknown:
             problems.add(line, column, "message_unrecognized_key", f"Unknown keys: {', '.join(sorted(unknown))[:80]}.")
         if message["role"] not in ROLES:

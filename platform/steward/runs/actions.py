@@ -58,7 +58,7 @@ def request_fine_tune(
     """Queues a fine-tune of an approved version, or holds it for a second person where the policy wants one.
 
     Args:
-        workflow: whose recipe, metric and gates apply; by default the dataset's own, else the domain's demo workflow.
+        workflow: whose recipe, metric and gates apply; by default the dataset's own, else that for conversations.
         changes: values that replace those of the recipe, by their place in the training spec, e.g. {"epochs": 3};
             `method` and `way` among them.
         priority: its place in the queue for devices; above normal takes a permission.

@@ -81,6 +81,13 @@ def _check_fields(version: DatasetVersion, workflow: Workflow) -> None:
     """A version that was imported for a workflow must have every field of the one it is trained with."""
     if version.mapping["shape"] != "workflow":
         return
+    if not workflow.reads_fields:
+        raise Refused(
+            f"The workflow “{workflow.title}” is for records that are conversations already; {version} was imported "
+            "with fields. Choose the dataset's own workflow.",
+            code="field_unmapped",
+            subject=version,
+        )
     missing = sorted(set(workflow.mapping.fields) - set(version.mapping["fields"]))
     if missing:
         raise Refused(

@@ -127,8 +127,8 @@ def _check(recipe: dict[str, Any], method: Method, subject: object) -> None:
 
 
 def workflow_of(domain: str, dataset_workflow: str, chosen: str = "") -> str:
-    """The workflow that a fine-tune follows: the one chosen, else the dataset's own, else the domain's demo."""
-    return chosen or dataset_workflow or load_pack(domain).demo_workflow
+    """The workflow that a fine-tune follows: the one chosen, else the dataset's own, else that for conversations."""
+    return chosen or dataset_workflow or load_pack(domain).conversations.name
 
 
 def decided(recipe: Mapping[str, Any]) -> dict[str, Any]:

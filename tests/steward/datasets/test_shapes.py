@@ -42,3 +42,19 @@ def test_tools_beside_a_conversation_are_told_and_not_dropped() -> None:
     pair = {"prompt": "How much?", "chosen": "100 mg", "rejected": "a lot"}
     assert read(pair | {"tools": [tool]})[1] == [(1, "tools", "tools_not_read")]
     assert read(pair | {"tools": []}, pair | {"tools": "hammer"})[1] == []
+
+
+def test_a_call_of_a_tool_in_a_turn_is_told_as_one_and_the_other_lines_are_read_on() -> None:
+    """It was told as a missing text, which nobody could mend."""
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "dose", "arguments": "{}"}}]}
+    answered = {"role": "tool", "tool_call_id": "a", "content": "100 mg"}
+    bare = {key: value for key, value in called.items() if key != "content"}
+    rows = [{"messages": [TALK[0], *turns, TALK[1]]} for turns in ([called, answered], [bare], [answered])]
+    _, problems = read(*rows, {"messages": [{"role": "cook", "content": "x"}, TALK[1]]})
+    assert problems == [
+        (1, "messages[2]", "tools_not_read"),
+        (2, "messages[2]", "tools_not_read"),
+        (3, "messages[2]", "tools_not_read"),
+        (4, "messages[1]", "unrecognized_role"),
+    ]
+    assert read({"messages": [TALK[0], TALK[1] | {"tool_calls": None}]})[1] == []

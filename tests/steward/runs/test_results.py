@@ -79,6 +79,55 @@ def test_labels_are_judged_against_the_most_frequent_one_and_the_classifier_answ
     assert said in names
 
 
+def test_conversations_of_no_pack_task_are_learnt_whole_and_judged_as_free_answers(
+    house: House, tiny_base: Any
+) -> None:
+    said = "It is kept in the second drawer from the top, and whoever takes it out signs the list beside it. " * 2
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": "You help in a workshop."},
+                {"role": "user", "content": f"Where is tool {number}?"},
+                {"role": "assistant", "content": "Which drawer did you look into?", "weight": number % 2},
+                {"role": "user", "content": "The first."},
+                {"role": "assistant", "content": said},
+            ]
+        }
+        for number in range(60)
+    ]
+    fast = {"precision": "fp32", "epochs": 2, "optimiser": {"learning_rate": 1e-2}}
+    fine_tune = actions.request_fine_tune(
+        actor=house.analyst, version=house.approved(rows), base_model=tiny_base, name="try", changes=fast
+    )
+    assert fine_tune.workflow == "conversations"
+    done = following.drive(str(fine_tune.pk))
+    assert (done.state, done.failure) == (RunState.SUCCEEDED, "")
+    counts = done.facts["data_train"]
+    assert counts["longest"] > 256  # what the demo task reads of a record
+    assert (counts["refused"], counts["truncated"]) == (0, 0)
+    evaluation = evaluating.evaluate(str(Evaluation.objects.get(model_version=done.model_version).pk))
+    assert (evaluation.state, evaluation.failure) == (EvaluationState.DONE, "")
+    assert (evaluation.metric, evaluation.shortened_count) == ("rouge_l", 0)
+    measures = {measure["name"]: measure for measure in evaluation.measures}
+    within(measures["reference_likelihood"], "base", "tuned", "gain")
+    within(measures["unended"], "base", "tuned")
+    gates = {result.gate: result for result in evaluation.gate_results.all()}
+    assert gates["likelier_answers"].figure == measures["reference_likelihood"]["gain"][1] > 0
+    assert gates["likelier_answers"].has_passed
+    assert all(result.figure is not None for result in gates.values())
+
+
+def test_records_with_fields_are_not_trained_on_as_conversations(house: House, tiny_base: Any) -> None:
+    dataset = house.dataset(workflow="visit_sections")
+    rows = [{"text": f"Visit {n}.", "label": "Allergy"} for n in range(70)]
+    version = house.approve(house.imported(rows, dataset))
+    with pytest.raises(Refused, match="was imported with fields") as refused:
+        actions.request_fine_tune(
+            actor=house.analyst, version=version, base_model=tiny_base, name="try", workflow="conversations"
+        )
+    assert refused.value.code == "field_unmapped"
+
+
 @pytest.mark.parametrize(("method", "way"), [("dpo", "prompt"), ("orpo", "full")])
 def test_preferences_are_judged_by_the_metric_and_by_which_answer_is_preferred(
     house: House, tiny_base: Any, method: str, way: str

@@ -33,7 +33,7 @@ from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.left_out import left_out
 from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
-from steward.runs.recipes import decided, differences, merged_recipe, spec_of, with_changes
+from steward.runs.recipes import decided, differences, merged_recipe, spec_of, with_changes, workflow_of
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import changes_of, further_values, shown_values
@@ -136,7 +136,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
     wanted = given.get("version") or (str(source.dataset_version_id) if source else "")
     version = next((each for each in versions if str(each.pk) == wanted), versions[0] if versions else None)
     workflow = given.get("workflow") or (source.workflow if source else "")
-    workflow = workflow or (version.dataset.workflow if version else "") or pack.demo_workflow
+    workflow = workflow_of(pack.name, version.dataset.workflow if version else pack.demo_workflow, workflow)
     method = given.get("method", "") or ("" if source else _usual_method(version, pack, workflow))
     settings = _Settings.of(pack, workflow, method, given.get("way", ""), source)
     number = FineTune.objects.filter(workspace=request.workspace).count() + 1
@@ -145,7 +145,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "versions": versions,
         "version": version,
         "base_models": list(BaseModel.objects.all()),
-        "workflows": pack.workflows,
+        "workflows": pack.all_workflows,
         "workflow": workflow,
         "number": number,
         "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),
@@ -168,7 +168,7 @@ def _version(request: WorkspaceRequest) -> DatasetVersion | None:
 
 def _usual_method(version: DatasetVersion | None, pack: Pack, workflow: str) -> str:
     """The method that suits a version's records; empty where there is none to ask."""
-    known = next((each for each in pack.workflows if each.name == workflow), None)
+    known = next((each for each in pack.all_workflows if each.name == workflow), None)
     return usual_method(version, known).name if version is not None and known is not None else ""
 
 
@@ -188,7 +188,7 @@ class _Settings:
 
     @classmethod
     def of(cls, pack: Pack, workflow: str, method: str, way: str, source: FineTune | None) -> "_Settings":
-        chosen = next((each for each in pack.workflows if each.name == workflow), pack.workflow(pack.demo_workflow))
+        chosen = next((each for each in pack.all_workflows if each.name == workflow), pack.workflow(pack.demo_workflow))
         cloned = source if source is not None and source.workflow == chosen.name else None
         own = (chosen.recipe.method, chosen.recipe.way) if cloned is None else (cloned.method.name, cloned.way.name)
         learns, trains = METHODS.get(method, METHODS[own[0]]), WAYS.get(way, WAYS[own[1]])
