@@ -32,7 +32,15 @@ from trainers.errors import (
 )
 from trainers.events import ModelPrepared, RunCancelled, RunFailed, RunPaused
 from trainers.keys import Keys, read_keys
-from trainers.process import Speaker, Stop, default_threads, keep_threads_awake, only_one, prepare_process
+from trainers.process import (
+    Speaker,
+    Stop,
+    default_threads,
+    keep_freed_memory,
+    keep_threads_awake,
+    only_one,
+    prepare_process,
+)
 from trainers.saved_step import saved_step
 from trainers.spec import Spec, SpecError, load_spec
 
@@ -218,6 +226,7 @@ def _command(arguments: argparse.Namespace, spec: Spec, stdin: TextIO, speak: Sp
 
 def _work(arguments: argparse.Namespace, spec: Spec, keys: Keys, stdin: TextIO, speak: Speaker, stop: Stop) -> None:
     keep_threads_awake()
+    keep_freed_memory()
     import torch
 
     torch.set_num_threads(default_threads())

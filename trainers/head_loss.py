@@ -6,8 +6,9 @@ through all that the model itself does behind its body, and once more on the way
 with states so large that a cap would show.
 
 Guarantees: logits of at most ``CHUNK_BYTES`` exist at any time, forward and backward, in a few copies; the loss is
-summed in fp32, and so is the gradient of a head that is trained. Does not: serve models whose output comes of more than
-the last states; they are refused.
+summed in fp32, and so is the gradient of a head that is trained. Where the head is frozen each logit is made once: the
+gradient by the states is linear in that of each loss, so it is taken on the way forth and multiplied on the way back.
+Does not: serve models whose output comes of more than the last states; they are refused.
 
 Example:
     >>> head = Head.of(adapter)
@@ -28,6 +29,9 @@ from trainers.adapter import Adapter
 from trainers.errors import TrainerError
 
 CHUNK_BYTES = 64 << 20
+#: On a CPU, of a chunk's logits so much at a time becomes fp32: what stays in a core's cache is not written to memory
+#: between one pass and the next.
+CACHED_BYTES = 2 << 20
 #: What a model does behind its product leaves copies of a chunk behind, so its chunks are smaller by this.
 TAIL_COPIES = 4
 #: Logits that no cap leaves as they are; the usual caps are 20 to 50.
@@ -45,32 +49,47 @@ class _HeadLoss(torch.autograd.Function):
     """The product is made in the precision of ``hidden``, whatever the weights are held in."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, is_learnt_from: bool) -> Tensor:
         losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-        normalisers = torch.empty_like(losses)
-        used = weight.to(hidden.dtype)
+        by_hidden, used = torch.empty_like(hidden), weight.to(hidden.dtype)
         for part in _chunks(hidden.shape[0], weight.shape[0]):
-            logits = (hidden[part] @ used.T).float()
-            normalisers[part] = torch.logsumexp(logits, -1)
-            losses[part] = normalisers[part] - logits.gather(1, targets[part, None])[:, 0]
-        ctx.save_for_backward(hidden, weight, targets, normalisers)
+            logits = hidden[part] @ used.T
+            losses[part] = _losses(logits, targets[part], gradient=logits if is_learnt_from else None)
+            if is_learnt_from:
+                torch.mm(logits, used, out=by_hidden[part])
+        ctx.save_for_backward(by_hidden, *((hidden, weight, targets) if ctx.needs_input_grad[1] else ()))
         return losses
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         """Args: ``grad`` (S,) by the losses. Returns those by states (S, D) and, where wanted, by weights (V, D)."""
-        hidden, weight, targets, normalisers = ctx.saved_tensors
-        by_hidden, used = torch.empty_like(hidden), weight.to(hidden.dtype)
-        by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for part in _chunks(hidden.shape[0], weight.shape[0]):
-            shares = (hidden[part] @ used.T).float().sub_(normalisers[part, None]).exp_()
-            rows = torch.arange(shares.shape[0], device=shares.device)
-            shares[rows, targets[part]] -= 1.0
-            by_logits = shares.mul_(grad[part, None]).to(hidden.dtype)
-            by_hidden[part] = by_logits @ used
-            if by_weight is not None:
-                by_weight.add_(by_logits.T @ hidden[part])
-        return by_hidden, by_weight, None
+        by_hidden, *trained = ctx.saved_tensors
+        by_weight = _by_weight(grad, *trained) if trained else None
+        return (by_hidden * grad[:, None]).to(by_hidden.dtype), by_weight, None, None
+
+
+def _by_weight(grad: Tensor, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """(V, D) in the precision of the weights; logits are made once more."""
+    by_weight, used = torch.zeros_like(weight), weight.to(hidden.dtype)
+    for part in _chunks(hidden.shape[0], weight.shape[0]):
+        logits = hidden[part] @ used.T
+        _losses(logits, targets[part], gradient=logits)
+        by_weight.add_(logits.T @ (hidden[part] * grad[part, None]).to(hidden.dtype))
+    return by_weight
+
+
+def _losses(logits: Tensor, targets: Tensor, gradient: Tensor | None) -> Tensor:
+    """(S,) fp32, of (S, V) logits; ``gradient`` takes that of each row's loss by its logits, and may be their place."""
+    size = len(logits) if logits.is_cuda else max(1, CACHED_BYTES // (4 * logits.shape[1]))
+    losses = []
+    for at in range(0, len(logits), size):
+        wanted = targets[at : at + size, None]
+        likelihoods = torch.log_softmax(logits[at : at + size].float(), -1)
+        losses.append(-likelihoods.gather(1, wanted)[:, 0])
+        if gradient is not None:
+            likelihoods.exp_().scatter_add_(1, wanted, torch.full_like(wanted, -1.0, dtype=torch.float32))
+            gradient[at : at + size] = likelihoods
+    return torch.cat(losses) if losses else logits.new_empty(0, dtype=torch.float32)
 
 
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -84,7 +103,8 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (S,) fp32.
     """
-    losses: Tensor = _HeadLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    is_learnt_from = torch.is_grad_enabled() and hidden.requires_grad
+    losses: Tensor = _HeadLoss.apply(hidden, weight, targets, is_learnt_from)  # type: ignore[no-untyped-call]
     return losses
 
 

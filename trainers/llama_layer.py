@@ -18,7 +18,7 @@ Shapes: T tokens of all sequences one after the other, D hidden, M inner, K key/
 r the rank. Source: Touvron et al. 2023, arXiv:2302.13971 (the layer); Hu et al. 2021, arXiv:2106.09685 (LoRA).
 
 Example:
-    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, (cos, sin), lengths, False)
+    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, (cos, sin), lengths, None, False)
 """
 
 from __future__ import annotations
@@ -153,12 +153,12 @@ def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) 
 
 
 def rotate_(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Rotary positions in place. ``heads``: (T, H, d); ``cos`` and ``sin``: (T, 1, d / 2)."""
+    """Rotary positions in place. ``heads``: (T, H, d); ``cos``: (T, 1, d), each twice; ``sin``: (T, 1, d / 2)."""
     half = heads.shape[-1] // 2
-    first, second = heads[..., :half], heads[..., half:]
-    turned = (first * cos).sub_(second * sin)
-    second.mul_(cos).add_(first * sin)
-    first.copy_(turned)
+    turned = heads * cos
+    turned[..., :half].addcmul_(heads[..., half:], sin, value=-1)
+    turned[..., half:].addcmul_(heads[..., :half], sin)
+    heads.copy_(turned)
 
 
 def _heads(qkv: Tensor, frozen: FrozenLayer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -182,34 +182,36 @@ class LlamaLayer(torch.autograd.Function):
         lora: LayerLora,
         rotary: tuple[Tensor, Tensor],
         lengths: list[int],
+        rows: Tensor | None,
         is_recomputed: bool,
     ) -> Tensor:
         """Args: ``x`` (T, D); ``_weights`` only tells autograd that something here is trained.
 
-        With ``is_recomputed`` only ``x`` is kept and the way back begins with the layer once more.
+        Of the last layer ``rows`` (S,) are the positions, each once, whose output (S, D) somebody reads. With
+        ``is_recomputed`` only ``x`` is kept and the way back begins with the layer once more.
         """
         with frozen.held():
-            middle, kept = _attention_half(x, frozen, lora, rotary, lengths)
+            middle, kept = _attention_half(x, frozen, lora, rotary, lengths, rows)
             out, kept_mlp = _mlp_half(middle, frozen, lora)
         ctx.x, ctx.kept, ctx.kept_mlp = x, None, None
         if not is_recomputed:
             ctx.kept, ctx.kept_mlp = kept, kept_mlp
-        ctx.fixed = (frozen, lora, rotary, lengths)
+        ctx.fixed = (frozen, lora, rotary, lengths, rows)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
-        """Args: ``grad`` (T, D) by the output. Returns the one by ``x`` where it is needed."""
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None, None]:
+        """Args: ``grad`` (T, D) or (S, D) by the output. Returns the one by ``x`` where it is needed."""
         with ctx.fixed[0].held():
-            return LlamaLayer._way_back(ctx, grad), None, None, None, None, None, None
+            return LlamaLayer._way_back(ctx, grad), None, None, None, None, None, None, None
 
     @staticmethod
     def _way_back(ctx: Any, grad: Tensor) -> Tensor | None:
-        frozen, lora, (cos, sin), lengths = ctx.fixed
+        frozen, lora, (cos, sin), lengths, rows = ctx.fixed
         x, kept, kept_mlp = ctx.x, ctx.kept, ctx.kept_mlp
         ctx.x = ctx.kept = ctx.kept_mlp = None
         if kept is None:
-            middle, kept = _attention_half(x, frozen, lora, (cos, sin), lengths)
+            middle, kept = _attention_half(x, frozen, lora, (cos, sin), lengths, rows)
             kept_mlp = _mlp_half(middle, frozen, lora)[1]
             del middle
         inverse, normed, low_qkv, qkv, shares, mixed, low_out = kept
@@ -217,6 +219,10 @@ class LlamaLayer(torch.autograd.Function):
         del kept, kept_mlp
         by_low = lora.out.add_grads(mixed, low_out, by_middle)
         by_mixed = (by_low @ lora.out.a).addmm_(by_middle, frozen.out)
+        if rows is not None:
+            by_mixed = torch.zeros((len(x), by_mixed.shape[1]), dtype=x.dtype, device=x.device).index_copy_(
+                0, rows, by_mixed
+            )
         queries, keys, values, _ = _heads(qkv, frozen)
         found = attend_backward(by_mixed.view(queries.shape), queries, keys, values, shares, lengths)
         by_qkv = torch.empty_like(qkv)
@@ -229,13 +235,19 @@ class LlamaLayer(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None
         by_normed = (by_low @ lora.qkv.a).addmm_(by_qkv, frozen.qkv)
-        return rms_norm_backward(by_normed, x, frozen.norm_in, inverse).add_(by_middle)
+        by_x = rms_norm_backward(by_normed, x, frozen.norm_in, inverse)
+        return by_x.add_(by_middle) if rows is None else by_x.index_add_(0, rows, by_middle)
 
 
 def _attention_half(
-    x: Tensor, frozen: FrozenLayer, lora: LayerLora, rotary: tuple[Tensor, Tensor], lengths: list[int]
+    x: Tensor,
+    frozen: FrozenLayer,
+    lora: LayerLora,
+    rotary: tuple[Tensor, Tensor],
+    lengths: list[int],
+    rows: Tensor | None,
 ) -> tuple[Tensor, tuple[Any, ...]]:
-    """(T, D) behind the attention, and what the way back needs of it."""
+    """(T, D) behind the attention, or of some ``rows`` (S, D), and what the way back needs of it."""
     normed, inverse = rms_norm(x, frozen.norm_in, frozen.eps)
     low_qkv = normed @ lora.qkv.a.T
     qkv = (low_qkv @ lora.qkv.b.T).addmm_(normed, frozen.qkv.T)
@@ -246,6 +258,8 @@ def _attention_half(
     queries.mul_(frozen.head**-0.5)
     mixed, shares = attend(queries, keys, values, lengths)
     mixed = mixed.view(x.shape[0], -1)
+    if rows is not None:
+        mixed, x = mixed[rows], x[rows]
     low_out = mixed @ lora.out.a.T
     middle = (low_out @ lora.out.b.T).addmm_(mixed, frozen.out.T).add_(x)
     return middle, (inverse, normed, low_qkv, qkv, shares, mixed, low_out)

@@ -91,11 +91,13 @@ class LlamaStack:
         x = self._decoder.embed_tokens(batch.tokens).detach()
         cos, sin = self._decoder.rotary_emb(x[None], batch.positions[None])
         half = cos.shape[-1] // 2
-        rotary = (cos[0, :, None, :half].contiguous(), sin[0, :, None, :half].contiguous())
+        rotary = (cos[0, :, None], sin[0, :, None, :half].contiguous())
         trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
-        for frozen, lora in zip(self._frozen, self._lora, strict=True):
-            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths, self._is_recomputed)  # type: ignore[no-untyped-call]
-        hidden: Tensor = _FinalNorm.apply(x[batch.rows], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
+        last = len(self._frozen) - 1
+        for index, (frozen, lora) in enumerate(zip(self._frozen, self._lora, strict=True)):
+            rows = batch.rows if index == last else None
+            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths, rows, self._is_recomputed)  # type: ignore[no-untyped-call]
+        hidden: Tensor = _FinalNorm.apply(x, self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
         return hidden
 
 

@@ -173,6 +173,7 @@ def ours(model: str, train: list[dict], held_out: list[dict], folder: Path, batc
         "held_out_loss": told[-1].best_loss,
         "peak_bytes": told[-1].memory_bytes,
         "steps": len(steps),
+        "median_step": statistics.median(step.tokens_per_second for step in steps),
         "way": next(event.packing_reason for event in told if isinstance(event, events.RunStarted)),
     }
 
@@ -256,6 +257,10 @@ def compare(name: str, model: str, seeds: int, folder: Path) -> dict:
         "peak_bytes": {title: max(each["peak_bytes"] for each in some) for title, some in found.items()},
         "bound_tokens_per_second": round(most),
         "share_of_bound": round(speed["ours"] / most, 2),
+        # Without the first step, in which everything is made for the first time, and a last one of one record.
+        "share_of_bound_in_the_middle": round(
+            statistics.median(each["median_step"] for each in found["ours"]) / most, 2
+        ),
         "threads": default_threads(),
         "way": found["ours"][-1]["way"],
     }

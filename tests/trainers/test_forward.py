@@ -7,6 +7,7 @@ import torch
 
 from tests.trainers.passes import check_equal, varlen_by_masks
 from trainers import forward as ways
+from trainers import llama_layer
 from trainers.adapter import lay_lora
 from trainers.base_model import load_base
 from trainers.block_attention import QUERY_BLOCK, attend, attend_backward
@@ -88,7 +89,7 @@ def test_dropout_and_partial_targets_take_the_general_way(tiny_model):
 
 
 def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monkeypatch):
-    from trainers import llama_layer, packed_attention
+    from trainers import packed_attention
 
     def leaky(q, k, v, lengths):
         return attend(q, k, v, [sum(lengths)])
@@ -105,7 +106,7 @@ def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monke
 
 
 def test_a_way_whose_gradient_points_elsewhere_is_not_taken(tiny_model, monkeypatch):
-    from trainers import llama_layer, packed_attention
+    from trainers import packed_attention
 
     def turned(grad, *rest):
         return tuple(each.flip(0) for each in attend_backward(grad, *rest))
@@ -127,7 +128,7 @@ def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, change
     check_equal(adapter, flash)
 
 
-@pytest.mark.parametrize("lengths", [[5], [1, 7, 2], [QUERY_BLOCK + 3, 4]])
+@pytest.mark.parametrize("lengths", [[5], [1, 7, 2], [QUERY_BLOCK + 3, 4], [64, 32, 33], [2 * QUERY_BLOCK]])
 def test_block_attention_equals_masked_attention(lengths):
     torch.manual_seed(0)
     total, kv_heads, groups, size = sum(lengths), 2, 3, 4
@@ -147,3 +148,33 @@ def test_block_attention_equals_masked_attention(lengths):
     torch.testing.assert_close(out, expected)
     for one, other in zip(found, (q.grad, k.grad, v.grad), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_fills_up_a_row_of_scores_leaves_no_bit_behind():
+    """The columns behind a sequence are of whatever lies there: another sequence, or the end of the batch."""
+    torch.manual_seed(0)
+    lengths = [7, 40, QUERY_BLOCK + 5]
+    q, grad = torch.randn(2, sum(lengths), 2, 3, 4).bfloat16().unbind()
+    k, v = torch.randn(2, sum(lengths), 2, 4).bfloat16().unbind()
+    out, shares = attend(q, k, v, lengths)
+    whole = (out, *attend_backward(grad, q, k, v, shares, lengths))
+    start = 0
+    for length in lengths:
+        own = slice(start, start + length)
+        alone, shares = attend(q[own], k[own], v[own], [length])
+        parts = (alone, *attend_backward(grad[own], q[own], k[own], v[own], shares, [length]))
+        for together, apart in zip(whole, parts, strict=True):
+            assert torch.equal(together[own], apart)
+        start += length
+
+
+def test_of_the_last_layer_only_what_somebody_reads_is_computed(tiny_model, monkeypatch):
+    """Seen at the gated half, which has no other use for the rest: as many rows as are supervised."""
+    adapter = laid(tiny_model)
+    stack = LlamaStack(adapter, Head.of(adapter))
+    batch = ways._random_batch(adapter)
+    seen = []
+    half = llama_layer._mlp_half
+    monkeypatch.setattr(llama_layer, "_mlp_half", lambda x, *rest: (seen.append(len(x)), half(x, *rest))[1])
+    stack.losses(batch).sum().backward()
+    assert seen == [len(batch.tokens)] * (adapter.base.config.num_hidden_layers - 1) + [len(batch.rows)]

@@ -54,8 +54,9 @@ def folders(kit, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
-    """Chunks of three rows of a product, and of one row of anything else."""
+    """Chunks of three rows of a product, of which two become fp32 at a time, and of one row of anything else."""
     monkeypatch.setattr(head_loss, "CHUNK_BYTES", 4 * 260 * 3)
+    monkeypatch.setattr(head_loss, "CACHED_BYTES", 4 * 260 * 2)
 
 
 def laid(folder, lay):
