@@ -104,6 +104,23 @@ def test_the_name_follows_the_dataset_version_until_another_is_typed(house: Any,
     expect(name).to_have_value("mine")
 
 
+def test_the_workflow_follows_the_dataset_version_until_another_is_chosen(
+    house: Any, running: Any, open_as: Any
+) -> None:
+    talks = running.dataset_version
+    rows = [{"text": f"Visit {number}.", "label": "Allergy"} for number in range(70)]
+    sections = house.approve(house.imported(rows, house.dataset(workflow="visit_sections")))
+    page = open_as(house.analyst, f"/w/{house.workspace.slug}/fine-tunes/new/?version={talks.pk}")
+    version, workflow = page.get_by_label("Dataset version"), page.get_by_label("Workflow")
+    expect(workflow).to_have_value("conversations")
+    version.select_option(str(sections.pk))
+    expect(workflow).to_have_value("visit_sections")
+    expect(page.locator("#trainer-spec")).to_contain_text('"max_length": 256')
+    workflow.select_option("medication_orders")
+    version.select_option(str(talks.pk))
+    expect(workflow).to_have_value("medication_orders")
+
+
 @pytest.mark.parametrize(("width", "look"), [(1440, "light"), (390, "dark")])
 def test_no_page_breaks_out_of_its_frame(house: Any, running: Any, open_as: Any, width: int, look: str) -> None:
     version = running.dataset_version

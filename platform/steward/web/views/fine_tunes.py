@@ -146,6 +146,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "version": version,
         "base_models": list(BaseModel.objects.all()),
         "workflows": pack.all_workflows,
+        "general_workflow": pack.conversations.name,
         "workflow": workflow,
         "number": number,
         "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),

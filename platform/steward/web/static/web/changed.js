@@ -1,5 +1,5 @@
 // The form of a new fine-tune. Marks the settings that differ from those of the run that is being cloned, which the
-// preview names; and lets the name follow the dataset version until somebody types another.
+// preview names; and lets the name and the workflow follow the dataset version until somebody chooses others.
 (() => {
   "use strict";
   function mark() {
@@ -11,12 +11,15 @@
   }
   document.addEventListener("htmx:afterSettle", mark);
 
-  const name = document.getElementById("name");
   const version = document.getElementById("version");
-  let suggested = version?.selectedOptions[0]?.dataset.name;
+  let before = version?.selectedOptions[0]?.dataset;
+  // The form hears of it afterwards, as the event rises, and asks for a preview of what then stands here.
   version?.addEventListener("input", () => {
-    const next = version.selectedOptions[0].dataset.name;
-    if (name.value === suggested) name.value = next;
-    suggested = next;
+    const next = version.selectedOptions[0].dataset;
+    for (const part of ["name", "workflow"]) {
+      const control = document.getElementById(part);
+      if (control.value === before[part]) control.value = next[part];
+    }
+    before = next;
   });
 })();
