@@ -1,8 +1,9 @@
 """A GGUF file of a base model, turned into a safetensors folder that is trained on.
 
-Guarantees: the header is judged before anything else reads the file; numbers are dequantised to bf16 (the next best to
-what was released: a quantised file cannot give back what it lost); families whose layers and names are known are taken,
-others refused. Does not: keep the quantisation.
+Guarantees: the header is judged before anything else reads the file, and what the libraries make of its facts fails as
+an error of the file; numbers are dequantised to bf16 (the next best to what was released: a quantised file cannot give
+back what it lost); families whose layers and names are known are taken, others
+refused. Does not: keep the quantisation.
 
 Example:
     >>> convert(Path("SmolLM2-135M-Instruct.Q4_1.gguf"), Path("folder"))
@@ -52,11 +53,17 @@ def check_source(source: Path) -> GgufHeader:
         problem = "its rotary positions are scaled"
     elif strange := [each.name for each in header.tensors if _target(each.name) is None]:
         problem = f"{len(strange)} tensors have names of no plain layer"
+    elif not _is_within(header.facts.get(f"{family}.block_count"), len(header.tensors)):
+        problem = "it says more layers than it has tensors"
     elif not isinstance(header.facts.get("tokenizer.ggml.tokens"), int):
         problem = "it carries no tokenizer"
     if problem:
         raise TrainerError("model.unknown", f"{source.name}: {problem}", "import the safetensors release of this model")
     return header
+
+
+def _is_within(count: Any, most: int) -> bool:
+    return isinstance(count, int) and 1 <= count <= most
 
 
 def _target(name: str) -> str | None:
@@ -75,13 +82,24 @@ def convert(source: Path, folder: Path) -> None:
     """Writes configuration, tokenizer and weights into ``folder``.
 
     Raises:
-        TrainerError: as ``check_source``; ``model.broken``, when the tensors are not those of the configuration.
+        TrainerError: as ``check_source``; ``model.broken``, when facts and tensors make no model.
     """
+    header = check_source(source)
+    try:
+        _convert(source, folder, header)
+    except (TrainerError, MemoryError, OSError):
+        raise
+    except Exception as fault:  # noqa: BLE001 - facts of unknown origin may make the libraries raise anything
+        raise TrainerError(
+            "model.broken", f"{source.name}: no model can be made of it ({type(fault).__name__})", "download it again"
+        ) from None
+
+
+def _convert(source: Path, folder: Path, header: GgufHeader) -> None:
     import torch
     from gguf import GGUFReader, dequantize
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    header = check_source(source)
     family = header.facts["general.architecture"]
     tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
     _without_additions(tokenizer, int(header.facts["tokenizer.ggml.tokens"])).save_pretrained(folder)

@@ -32,6 +32,8 @@ from trainers.shards import Message
 #: seconds and some hundred MiB.
 TALK_SECONDS = 60.0
 TALK_BYTES = 2 << 30
+#: What the model's modules may take to be made, without weights, with what transformers loads for them.
+MODEL_SECONDS = 120.0
 _TALK = (
     Message("user", "How much is 12 + 7? Größe, naïve, 東京, ½."),
     Message("assistant", "It is 19."),
@@ -67,7 +69,15 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
     folder = check_folder(path, digest)
     causal_class(folder)
     shapes = shapes_in(path)
-    rows = _check_shapes(folder, shapes)
+    try:
+        with bounded(seconds=MODEL_SECONDS, more_bytes=TALK_BYTES):
+            rows = _check_shapes(folder, shapes)
+    except (MemoryError, TimeoutError):
+        raise TrainerError(
+            "model.broken",
+            f"{path}: a model without weights wants more than {MODEL_SECONDS:g} s or {TALK_BYTES >> 20} MiB",
+            "check the download; config.json must be that of the release",
+        ) from None
     try:
         with bounded(seconds=TALK_SECONDS, more_bytes=TALK_BYTES):
             tokenizer = _checked_tokenizer(folder, rows)
@@ -108,7 +118,7 @@ def _check_shapes(folder: ModelFolder, shapes: dict[str, tuple[int, ...]]) -> in
         config = AutoConfig.from_pretrained(str(folder.path), local_files_only=True, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except MemoryError:
+    except (MemoryError, TimeoutError):
         raise
     except Exception as fault:  # noqa: BLE001 - a configuration of unknown origin may raise anything
         raise TrainerError(

@@ -30,6 +30,10 @@ MAX_CONFIG_BYTES = 64 << 20
 #: Of any file but weights; the largest vocabularies that were released take 35 MB.
 MAX_PLAIN_BYTES = 256 << 20
 MAX_HEADER_BYTES = 32 << 20
+#: Of a tensor; no weight of a language model has more than five.
+MAX_SIDES = 8
+#: Of a setting within settings; what was released stays below ten.
+MAX_DEPTH = 64
 
 _WEIGHTS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _PLAIN = re.compile(
@@ -44,6 +48,8 @@ _WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trus
 #: Settings by which transformers opens another file than the one that is judged here. Source: transformers 5.23,
 #: ``modeling_utils``, ``tokenization_utils_base`` and ``tokenization_utils_tokenizers``.
 _WORDS_FOR_FILES = ("transformers_weights", "fast_tokenizer_files", "gguf_file")
+#: What families call the number of their layers, each of which is made before a weight is looked at.
+_LAYERS = re.compile(r"(?:num_|n_)?(?:hidden_|encoder_|decoder_)?layers?")
 _INDEX = "model.safetensors.index.json"
 #: Suffixes of what is loaded from a folder, by name or by looking for it.
 _LOADED = {".safetensors", ".json", ".model", ".jinja", ".txt", ".gguf"}
@@ -124,6 +130,7 @@ def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
     _judge_templates(files, problems)
     headers = {each.name: _judge_header(each, problems) for each in weights}
     parameters = sum(count for tensors in headers.values() for count in tensors.values())
+    _judge_layers(config, sum(map(len, headers.values())), problems)
     _judge_index(files, headers, problems)
     architecture = _architecture(config, problems)
     if problems:
@@ -199,10 +206,19 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     except (ValueError, RecursionError):  # of numbers with thousands of digits, too
         problems.append(f"{path.name}: not JSON")
     else:
-        if isinstance(document, dict):
+        if isinstance(document, dict) and not _is_deep(document):
             return document
-        problems.append(f"{path.name}: not an object")
+        problems.append(f"{path.name}: not an object, or one of more than {MAX_DEPTH} levels")
     return {}
+
+
+def _is_deep(document: dict[str, Any]) -> bool:
+    """Whether settings lie so deep within settings that whatever walks down them runs out of stack."""
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        within = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [value for values in within for value in values if isinstance(value, dict | list)]
+    return bool(level)
 
 
 def _judge_words(value: Any, where: str, problems: list[str]) -> None:
@@ -221,6 +237,14 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
             problems.append(f"{where}: {str(key)[:40]} names an attention kernel from elsewhere")
         else:
             _judge_words(each, where, problems)
+
+
+def _judge_layers(config: dict[str, Any], tensors: int, problems: list[str]) -> None:
+    """Holds numbers of layers against the weights: a layer has at least one, and making ten million fills a machine."""
+    for settings in (config, *(each for each in config.values() if isinstance(each, dict))):
+        for key, value in settings.items():
+            if _LAYERS.fullmatch(str(key)) and isinstance(value, int | float) and value > tensors > 0:
+                problems.append(f"config.json: {str(key)[:40]} is more than the files have weights")
 
 
 def _judge_templates(files: list[Path], problems: list[str]) -> None:
@@ -284,6 +308,8 @@ def _judge_header(path: Path, problems: list[str]) -> dict[str, int]:
 def _span(entry: dict[str, Any]) -> tuple[int, int, int]:
     """Begin, end and number of elements of a tensor; ValueError where they do not agree."""
     begin, end = entry["data_offsets"]
+    if len(entry["shape"]) > MAX_SIDES:
+        raise ValueError("shape")
     count = 1
     for side in entry["shape"]:
         if not isinstance(side, int) or side < 0:

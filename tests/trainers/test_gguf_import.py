@@ -137,3 +137,18 @@ def test_other_families_and_odd_tensors_are_refused(tmp_path):
     (tmp_path / "x").write_bytes(gguf_bytes(facts=[(b"general.architecture", 8, struct.pack("<Q", 5) + b"mamba")]))
     with pytest.raises(TrainerError, match="not converted"):
         gguf_import.check_source(tmp_path / "x")
+
+
+def test_facts_that_make_no_model_are_refused_before_a_layer_is_made(command, tmp_path):
+    tokens = struct.pack("<IQ", 8, 3) + 3 * (struct.pack("<Q", 1) + b"a")
+    family = (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+    facts = [family, (b"tokenizer.ggml.tokens", 9, tokens)]
+    tensors = [(b"token_embd.weight", (32, 300), 0, 0)]
+    source = tmp_path / "x.gguf"
+    for layers, code, word in [(10**9, "model.unknown", "more layers"), (1, "model.broken", "no model can be made")]:
+        more = [*facts, (b"llama.block_count", 4, struct.pack("<I", layers))]
+        source.write_bytes(gguf_bytes(facts=more, tensors=tensors, tail=bytes(32 * 300 * 4)))
+        exit_code, said = command("import", source, "--to", tmp_path / "target")
+        assert (exit_code, said.code) == (2, code)
+        assert word in said.message
+        assert nothing_left(tmp_path)

@@ -81,6 +81,24 @@ def test_settings_that_name_code_or_other_files_are_refused(folder, file, values
     assert file in refusal(folder)
 
 
+@pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
+def test_more_layers_than_weights_are_refused_before_one_is_made(folder, name):
+    change(folder / "config.json", **{name: 10**7})
+    assert f"{name} is more than the files have weights" in refusal(folder)
+    change(folder / "config.json", **{name: 2, "text_config": {name: 1e9}})
+    assert f"{name} is more than the files have weights" in refusal(folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_settings_deep_within_settings_are_refused(folder, file):
+    for opened, closed in (("[", "]"), ('{"a":', "}")):
+        deep = opened * 700 + "1" + closed * 700
+        whole = (folder / file).read_text()
+        (folder / file).write_text(whole.rstrip()[:-1] + f', "chat_template": {deep}}}')
+        assert f"{file}: not an object, or one of more than" in refusal(folder)
+        (folder / file).write_text(whole)
+
+
 def weights_with(folder, header, tail=b""):
     raw = json.dumps(header).encode() if isinstance(header, dict) else header
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + tail)
@@ -98,6 +116,8 @@ def test_headers_that_lie_are_refused(folder):
         ({"a": tensor | {"shape": [3]}}, b"\0" * 8, "sound"),
         ({"a": tensor | {"shape": [-2]}}, b"\0" * 8, "sound"),
         ({"a": tensor | {"dtype": "PICKLE"}}, b"\0" * 8, "sound"),
+        # Whose product alone would take a minute.
+        ({"a": tensor | {"shape": [2**62] * 20_000}}, b"\0" * 8, "sound"),
         ({"a": tensor, "b": tensor}, b"\0" * 8, "overlap"),
         ({"a": tensor}, b"\0" * 9, "agree"),
         ({"a": tensor}, b"", "agree"),
