@@ -16,7 +16,9 @@ from datetime import date
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
+from trainers.bounds import bounded
 from trainers.chat_template import templates_in
 from trainers.device import Device
 from trainers.encoding import PLAIN_TEMPLATE
@@ -29,6 +31,10 @@ from trainers.spec import QuantiseSpec
 #: nobody gives it one.
 ALWAYS = date(2024, 7, 26)
 
+#: What a tokenizer may take to load, its template to compile and to render one word: a bound on what runs away.
+TRY_SECONDS = 60.0
+TRY_BYTES = 2 << 30
+
 
 def load_tokenizer(folder: ModelFolder, *, is_clock_running: bool = False) -> Any:
     """The tokenizer; one without a chat template gets ``PLAIN_TEMPLATE``.
@@ -36,14 +42,37 @@ def load_tokenizer(folder: ModelFolder, *, is_clock_running: bool = False) -> An
     With ``is_clock_running`` its template may ask for the true date, as it should where people are answered.
 
     Raises:
-        TrainerError: ``model.tokenizer``.
+        TrainerError: ``model.tokenizer``; ``model.template``, where it wants more than the bounds above for one word.
     """
+    try:
+        with bounded(seconds=TRY_SECONDS, more_bytes=TRY_BYTES):
+            tokenizer = _loaded(folder, is_clock_running=is_clock_running)
+            _say_a_word(tokenizer)
+    except (MemoryError, TimeoutError):
+        raise TrainerError(
+            "model.template",
+            f"{folder.path}: one word wants more than {TRY_SECONDS:g} s or {TRY_BYTES >> 20} MiB",
+            "use the tokenizer and the template that the model was released with",
+        ) from None
+    return tokenizer
+
+
+def _say_a_word(tokenizer: Any) -> None:
+    # One that refuses this talk is told of when it is rendered in earnest.
+    with contextlib.suppress(TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+        talk = [{"role": "user", "content": "Hello."}]
+        tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+
+
+def _loaded(folder: ModelFolder, *, is_clock_running: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder.path), local_files_only=True, trust_remote_code=False, use_fast=True
         )
+    except (MemoryError, TimeoutError):
+        raise
     except Exception as fault:  # noqa: BLE001 - a file of unknown origin may raise anything
         raise TrainerError(
             "model.tokenizer",
@@ -63,7 +92,6 @@ def load_tokenizer(folder: ModelFolder, *, is_clock_running: bool = False) -> An
 
 def _stop_clock(tokenizer: Any) -> None:
     """Gives the compiled templates, which transformers keeps, a date of their own."""
-    from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     for text in templates_in(tokenizer.chat_template):

@@ -2,8 +2,8 @@
 
 Guarantees: the header is judged before anything else reads the file, and what the libraries make of its facts fails as
 an error of the file; numbers are dequantised to bf16 (the next best to what was released: a quantised file cannot give
-back what it lost); families whose layers and names are known are taken, others
-refused. Does not: keep the quantisation.
+back what it lost); families whose layers and names are known are taken, others refused.
+Does not: keep the quantisation.
 
 Example:
     >>> convert(Path("SmolLM2-135M-Instruct.Q4_1.gguf"), Path("folder"))

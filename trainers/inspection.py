@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.base_model import causal_class, load_tokenizer
-from trainers.bounds import bounded
+from trainers.bounds import apart, bounded
 from trainers.encoding import PLAIN_TEMPLATE, as_tokens, segments
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
@@ -79,9 +79,8 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
             "check the download; config.json must be that of the release",
         ) from None
     try:
-        with bounded(seconds=TALK_SECONDS, more_bytes=TALK_BYTES):
-            tokenizer = _checked_tokenizer(folder, rows)
-    except (MemoryError, TimeoutError):
+        tried = apart(lambda: _try_tokenizer(folder, rows), seconds=TALK_SECONDS, more_bytes=TALK_BYTES)
+    except TimeoutError:
         raise TrainerError(
             "model.template",
             f"{path}: a short talk wants more than {TALK_SECONDS:g} s or {TALK_BYTES >> 20} MiB",
@@ -90,9 +89,9 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
     return Inspection(
         folder=folder,
         context_length=int(folder.config.get("max_position_embeddings", 0)),
-        vocabulary=len(tokenizer),
+        vocabulary=tried["vocabulary"],
         embedding_rows=rows,
-        has_template=tokenizer.chat_template != PLAIN_TEMPLATE,
+        has_template=tried["has_template"],
         licence=licence_of(path),
         bytes=sum(each.stat().st_size for each in path.iterdir() if each.is_file()),
     )
@@ -169,20 +168,22 @@ def token_problems(tokenizer: Any, config: dict[str, Any], generation: dict[str,
     return problems
 
 
-def _checked_tokenizer(folder: ModelFolder, rows: int) -> Any:
-    """The tokenizer, once it and its template were tried; loading it already compiles the template.
+def _try_tokenizer(folder: ModelFolder, rows: int) -> dict[str, Any]:
+    """Tries the tokenizer and its template; what is to be known of them. Loading already compiles the template.
 
     Raises:
         TrainerError: ``model.tokenizer``, ``model.template``.
     """
     tokenizer, path = load_tokenizer(folder), folder.path
     problems = token_problems(tokenizer, folder.config, _json(path / "generation_config.json"), rows)
+    if getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "dropout", None):
+        problems.append("it cuts a text by chance, differently each time (dropout)")
     if problems:
         raise TrainerError(
             "model.tokenizer", f"{path}: " + "; ".join(problems), "use the tokenizer that the model was released with"
         )
     _check_template(path, tokenizer)
-    return tokenizer
+    return {"vocabulary": len(tokenizer), "has_template": tokenizer.chat_template != PLAIN_TEMPLATE}
 
 
 def _check_template(path: Path, tokenizer: Any) -> None:

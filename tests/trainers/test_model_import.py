@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from trainers import events, model_archive
+from trainers.bounds import apart
 from trainers.cli import main
 from trainers.errors import TrainerError
 from trainers.inspection import inspect, token_problems
@@ -337,8 +339,61 @@ def test_a_template_that_runs_on_or_asks_for_gigabytes_is_refused(extra, folder,
     with pytest.raises(TrainerError) as caught:
         inspection.inspect(folder)
     assert caught.value.code in {"model.template", "model.tokenizer"}
-    assert any(word in str(caught.value) for word in ("MemoryError", "TimeoutError", "want more than"))
+    assert any(word in str(caught.value) for word in ("MemoryError", "TimeoutError", "wants more than"))
     assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == before
+
+
+def change_tokenizer(folder, **values):
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        {"type": "Prepend", "prepend": "x" * 10**7},
+        {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"String": "o"}, "content": "oo"}] * 40},
+        {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+    ],
+)
+def test_a_tokenizer_that_makes_compiled_code_abort_panic_or_run_on_is_refused(normalizer, folder, monkeypatch):
+    from trainers import inspection
+
+    monkeypatch.setattr(inspection, "TALK_SECONDS", 2.0)
+    change_tokenizer(folder, normalizer=normalizer)
+    with pytest.raises(TrainerError) as caught:
+        inspection.inspect(folder)
+    assert caught.value.code in {"model.template", "model.tokenizer", "model.broken"}
+
+
+def test_a_tokenizer_that_cuts_by_chance_is_refused(folder):
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    change_tokenizer(folder, model=model | {"dropout": 0.5})
+    with pytest.raises(TrainerError, match="by chance"):
+        inspect(folder)
+
+
+@pytest.mark.parametrize(
+    "extra", ["{{ 'x' * 10**10 }}", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"]
+)
+def test_a_template_that_runs_on_is_refused_where_a_run_or_a_server_begins(extra, folder, monkeypatch):
+    from trainers import base_model
+
+    monkeypatch.setattr(base_model, "TRY_SECONDS", 1.0)
+    path = folder / "chat_template.jinja"
+    path.write_text(extra + path.read_text())
+    with pytest.raises(TrainerError, match="one word wants more"):
+        base_model.load_tokenizer(check_folder(folder))
+
+
+def test_work_done_apart_says_what_it_found_and_what_went_wrong():
+    assert apart(lambda: {"a": [1]}, seconds=10, more_bytes=1 << 30) == {"a": [1]}
+    with pytest.raises(TimeoutError):
+        apart(lambda: os._exit(1), seconds=10, more_bytes=1 << 30)
+    with pytest.raises(TrainerError, match="KeyError"):
+        apart(lambda: {}["a"], seconds=10, more_bytes=1 << 30)
+    with pytest.raises(TimeoutError):
+        apart(lambda: bytearray(8 << 30), seconds=10, more_bytes=1 << 30)
 
 
 def test_a_vocabulary_larger_than_the_embedding_is_noticed(tiny_model):
