@@ -9,7 +9,7 @@ Does not: pickle anything, ever.
 
 Example:
     >>> save_checkpoint(out, state, tensors, identity(spec), keys.output_key, context)
-    >>> state, tensors = load_checkpoint(out, identity(spec), keys.output_key, context)
+    >>> state, tensors = load_checkpoint(checkpoint_file(out), identity(spec), keys.output_key, context)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -90,22 +91,48 @@ def keep_checkpoint(folder: Path, step: int, best_step: int, most: int) -> None:
         ) from None
 
 
-def go_back(folder: Path, step: int) -> None:
-    """Makes a kept state the last one again; what came after it is removed.
+def checkpoint_file(folder: Path, step: int | None = None) -> Path:
+    """The file of the last state, or of the one that was kept after ``step``.
 
     Raises:
         TrainerError: ``checkpoint.missing``, naming the steps that were kept.
     """
-    steps = kept_steps(folder)
-    if step not in steps:
-        known = ", ".join(map(str, steps)) or "none"
-        raise TrainerError("checkpoint.missing", f"no state after step {step} in {folder}", f"kept are: {known}")
+    file = folder / CHECKPOINT_FILE if step is None else _kept_file(folder, step)
+    if not file.is_file():
+        steps = kept_steps(folder)
+        kept = f"kept are the states after steps {', '.join(map(str, steps))}: resume with --step" if steps else ""
+        what = "no checkpoint" if step is None else f"no state after step {step}"
+        raise TrainerError(
+            "checkpoint.missing", f"{what} in {folder}", kept or "use run to start from the beginning; none was kept"
+        )
+    return file
+
+
+def go_back(folder: Path, step: int) -> None:
+    """Makes a kept state, which was opened and found to be the run's own, the last one; later ones are removed.
+
+    Raises:
+        TrainerError: ``checkpoint.missing``; ``output.unusable``, as little done as possible.
+    """
+    kept = checkpoint_file(folder, step)
     staged = folder / f"{CHECKPOINT_FILE}.partial"
-    staged.unlink(missing_ok=True)
-    os.link(_kept_file(folder, step), staged)
-    staged.replace(folder / CHECKPOINT_FILE)
-    for each in steps[steps.index(step) + 1 :]:
-        _kept_file(folder, each).unlink()
+    try:
+        staged.unlink(missing_ok=True)
+        os.link(kept, staged)
+        _write_header(folder, {"schema": SCHEMA, "step": step})
+        staged.replace(folder / CHECKPOINT_FILE)
+        for each in kept_steps(folder):
+            if each > step:
+                _kept_file(folder, each).unlink()
+    except OSError as fault:
+        raise TrainerError(
+            "output.unusable", f"{folder}: {fault.strerror}", "free space or let the folder be written, then try again"
+        ) from None
+
+
+def _write_header(folder: Path, header: dict[str, Any]) -> None:
+    with atomic_output(folder / HEADER_FILE) as sink:
+        sink.write(json.dumps(header, indent=2).encode() + b"\n")
 
 
 def save_checkpoint(
@@ -128,13 +155,17 @@ def save_checkpoint(
     pieces = pieces_of_file(tensors, {"steward": json.dumps(facts)})
     written = write_sealed(folder / CHECKPOINT_FILE, pieces, key, context)
     header = {"schema": SCHEMA, "identity": identity, "step": state.step, "commitment": written.commitment}
-    with atomic_output(folder / HEADER_FILE) as sink:
-        sink.write(json.dumps(header, indent=2).encode() + b"\n")
+    try:
+        _write_header(folder, header)
+    except OSError as fault:
+        raise TrainerError(
+            "output.unusable", f"{folder / HEADER_FILE}: {fault.strerror}", "free space, then run again"
+        ) from None
     return written.bytes
 
 
 def load_checkpoint(
-    folder: Path,
+    file: Path,
     identity: str,
     key: bytes,
     context: ObjectContext,
@@ -143,7 +174,7 @@ def load_checkpoint(
     """The state and its tensors, or what ``keep`` gives of each; no two are in memory whole.
 
     Raises:
-        TrainerError: ``output.unreadable``; ``checkpoint.other`` when it is of another spec.
+        TrainerError: ``output.unreadable``, naming older states if any; ``checkpoint.other`` if it is of another spec.
     """
     states = []
 
@@ -155,13 +186,19 @@ def load_checkpoint(
         if str(facts["identity"]) != identity:
             raise TrainerError(
                 "checkpoint.other",
-                "the output folder holds a checkpoint of another spec",
-                "give another folder, or the spec that the checkpoint was made with",
+                "the output folder holds a checkpoint of another spec or another base model",
+                "give another folder, or the spec and the base model that the checkpoint was made with",
             )
 
     try:
-        with opened_sealed(folder / CHECKPOINT_FILE, key, context) as source:
+        with opened_sealed(file, key, context) as source:
             tensors = read_file(source, judge, keep)
+    except TrainerError as fault:
+        steps = kept_steps(file.parent)
+        if fault.code != "output.unreadable" or not steps:
+            raise
+        older = f"or resume with --step from one of the states kept after steps {', '.join(map(str, steps))}"
+        raise TrainerError(fault.code, str(fault), f"{fault.hint}, {older}", fault.exit_code) from None
     except (ValueError, KeyError, TypeError):
         raise TrainerError(
             "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"

@@ -29,7 +29,7 @@ from trainers import batches, loss_scale
 from trainers.adapter import Adapter
 from trainers.answers import Answers
 from trainers.archive import load
-from trainers.checkpoint import State, keep_checkpoint, load_checkpoint, save_checkpoint
+from trainers.checkpoint import State, checkpoint_file, keep_checkpoint, load_checkpoint, save_checkpoint
 from trainers.device import Device, Sensors, memory_bytes
 from trainers.dpo import log_likelihoods
 from trainers.encoding import Split
@@ -156,26 +156,26 @@ class Loop:
             self._average.vector.copy_(mine)
         self.parts.forward.refresh()
 
-    def resume(self) -> None:
-        """Takes up the last checkpoint of the output folder.
+    def resume(self, step: int | None = None) -> None:
+        """Takes up the last checkpoint of the output folder, or the one kept after ``step``.
 
         Raises:
-            TrainerError: as ``load_checkpoint``.
+            TrainerError: as ``checkpoint_file`` and ``load_checkpoint``.
         """
         vectors = self._vectors()
 
         def keep(name: str, tensor: Tensor) -> Tensor:
             return vectors[name].copy_(self.holding.cut(tensor)) if name in vectors else tensor
 
-        self.state, tensors = load_checkpoint(self.out, self._identity, self._key, self._context, keep)
+        file = checkpoint_file(self.out, step)
+        self.state, tensors = load_checkpoint(file, self._identity, self._key, self._context, keep)
         self.state.loss_scale = loss_scale.scale_for(self.parts.device.precision, self.state.loss_scale)
         if not vectors.keys() <= tensors.keys():
             raise TrainerError(
                 "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"
             )
         self.holding.publish()
-        # Checkpoints of the first version do not have it.
-        if "met" in tensors:
+        if "met" in tensors:  # of the first version it is not
             self.met.copy_(tensors["met"])
         self._random = tensors["random"]
         torch.set_rng_state(self._random)

@@ -23,7 +23,7 @@ from trainers.adapter import Adapter, lay
 from trainers.answers import Answers
 from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
-from trainers.checkpoint import go_back
+from trainers.checkpoint import checkpoint_file, go_back
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
 from trainers.errors import EXIT_FAULT, TrainerError
@@ -263,6 +263,8 @@ def prepare(
     """
     bench = assemble(spec, keys, out, speak, stop, group)
     parts, folder = bench.parts, bench.folder
+    # A checkpoint is of one base, whether or not somebody pinned it.
+    spec = replace(spec, model=replace(spec.model, digest=folder.digest))
     device, forward, adapter = parts.device, parts.forward, parts.adapter
     torch.manual_seed(spec.seed)
     loop = Loop(spec, parts, out, keys.output_key, speak, stop, group)
@@ -325,14 +327,14 @@ def train(
             ``Loop.go``.
         Cancelled: a signal came; ``out`` holds a checkpoint if at least one step was made.
     """
-    if must_resume and not has_checkpoint(out):
-        raise TrainerError("checkpoint.missing", f"no checkpoint in {out}", "use run to start from the beginning")
+    if must_resume:
+        checkpoint_file(out, from_step)
     loop, folder, tokenizer = prepare(spec, keys, out, speak, stop, group)
+    if from_step is not None or has_checkpoint(out):
+        loop.resume(from_step)
+    group.total(0.0)  # nothing later is removed before everybody has opened what the run goes back to
     if from_step is not None and not group.rank:
         go_back(out, from_step)
-    group.total(0.0)  # nobody takes up a checkpoint that the first one is about to go back from
-    if has_checkpoint(out):
-        loop.resume()
     loop.go()
     if not loop.holding.is_shared:
         group.release()

@@ -25,8 +25,14 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def saved_step(folder: Path | None) -> tuple[int, bool]:
-    """The step of the checkpoint on disk, which is what can be taken up again, and whether there is one."""
+    """The step of the checkpoint on disk, which is what can be taken up again, and whether there is one.
+
+    A header that is missing or damaged counts as step 0: it only tells people, and the checkpoint knows better.
+    """
     if folder is None or not has_checkpoint(folder):
         return 0, False
-    header = folder / HEADER_FILE
-    return int(json.loads(header.read_text()).get("step", 0)) if header.is_file() else 0, True
+    try:
+        step = json.loads((folder / HEADER_FILE).read_bytes())["step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0, True
+    return step if type(step) is int else 0, True

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from compliance.vault import new_key
 from trainers import checkpoint, events
 from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED
 from trainers.optimiser import Average
+from trainers.saved_step import saved_step
 
 # bitsandbytes still asks torch by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -220,6 +222,91 @@ def test_the_last_states_and_the_best_are_kept_and_one_can_go_back(bench, kit):
     assert kit.of(events.RunResumed, said)[0].step == end.step - 2
     assert finished(said).adapter_digest == end.adapter_digest
     assert kit.files_holding(bench.out, kit.secret.encode()) == []
+
+
+def files_in(folder):
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.name != ".lock"}
+
+
+def test_to_go_back_with_another_spec_or_key_or_to_a_damaged_state_is_refused_and_nothing_is_lost(bench):
+    asked = {"epochs": 3, "checkpoint_every": 1, "keep_checkpoints": 4}
+    bench.spec(**asked)
+    assert bench.command("run")[0] == 0
+    step = checkpoint.kept_steps(bench.out)[0]
+    before = files_in(bench.out)
+
+    def refused():
+        code, said = bench.command("resume", "--step", str(step))
+        assert (code, files_in(bench.out)) == (2, before)
+        return said[-1].code
+
+    bench.spec(**asked, seed=9)
+    assert refused() == "checkpoint.other"
+    bench.spec(**asked)
+    right, bench.output_key = bench.output_key, new_key()
+    assert refused() == "output.unreadable"
+    bench.output_key = right
+    kept = bench.out / f"checkpoint-{step:08d}.sealed"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    before[kept.name] = kept.read_bytes()
+    assert refused() == "output.unreadable"
+
+
+def test_a_run_is_not_continued_on_another_base_though_nobody_pinned_it_and_all_shapes_agree(bench, kit, tmp_path):
+    bench.spec(epochs=1)
+    assert bench.command("run")[0] == 0
+    before = files_in(bench.out)
+    bench.model = kit.make_model(tmp_path / "other", tie_word_embeddings=False)
+    bench.spec(epochs=2)
+    for command in ("run", "resume"):
+        code, said = bench.command(command)
+        assert (code, said[-1].code) == (2, "checkpoint.other")
+        assert "base model" in said[-1].hint
+    assert files_in(bench.out) == before
+
+
+def test_where_the_last_state_is_damaged_or_gone_the_hint_names_kept_ones_and_they_lead_to_the_same(bench):
+    bench.spec(epochs=3, checkpoint_every=1, keep_checkpoints=4)
+    end = finished(bench.command("run")[1])
+    steps = checkpoint.kept_steps(bench.out)
+    last = bench.out / "checkpoint.sealed"
+    last.unlink()  # the last state has a second name
+    last.write_bytes(b"x" * 100)
+    code, said = bench.command("resume")
+    assert (code, said[-1].code) == (2, "output.unreadable")
+    assert str(steps[0]) in said[-1].hint
+    last.unlink()
+    code, said = bench.command("resume")
+    assert (code, said[-1].code) == (2, "checkpoint.missing")
+    assert str(steps[0]) in said[-1].hint
+    code, said = bench.command("resume", "--step", str(steps[0]))
+    assert code == 0, said[-1]
+    assert finished(said).adapter_digest == end.adapter_digest
+
+
+def test_who_goes_back_and_stops_at_once_is_told_the_step_that_was_gone_back_to(bench):
+    bench.spec(epochs=3, checkpoint_every=1, keep_checkpoints=4)
+    assert bench.command("run")[0] == 0
+    step = checkpoint.kept_steps(bench.out)[0]
+
+    def ask(event):
+        if isinstance(event, events.TrainStep):
+            os._exit(9)
+
+    child = os.fork()
+    if not child:
+        bench.command("resume", "--step", str(step), on_event=ask)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert saved_step(bench.out) == (step, True)
+
+
+@pytest.mark.parametrize("header", [b"{{{", b"[1]", b"{}", b'{"step": "x"}', b"\xff"])
+def test_a_damaged_header_keeps_nobody_from_leaving_or_going_on(header, bench):
+    bench.spec(max_steps=1)
+    assert bench.command("run")[0] == 0
+    (bench.out / "checkpoint.json").write_bytes(header)
+    assert saved_step(bench.out) == (0, True)
 
 
 def test_one_state_is_kept_where_nobody_asked_for_more(bench):
