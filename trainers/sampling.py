@@ -1,7 +1,7 @@
 """Choosing a token: the likeliest, or one drawn with a temperature from the likeliest few.
 
 Guarantees: a row draws from a source of its own, so what it draws depends on its seed and its logits alone; temperature
-0 is greedy. Does not: penalise repetition.
+0 is greedy, and so is one too small to divide by. Does not: penalise repetition.
 
 Source: Holtzman et al. 2019, arXiv:1904.09751 (top p: the smallest set of tokens that together reach it).
 
@@ -14,6 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Below it logits divided by a temperature may leave single precision, and nothing but the likeliest is drawn anyway.
+LEAST_TEMPERATURE = 1e-6
+
 
 class Sampler:
     """Of one row."""
@@ -25,7 +28,7 @@ class Sampler:
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is taken, which the caller may find for many rows at once."""
-        return self._temperature <= 0
+        return self._temperature < LEAST_TEMPERATURE
 
     def choose(self, logits: Tensor) -> int:
         """A token id from (V,) logits."""

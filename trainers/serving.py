@@ -75,6 +75,8 @@ class Server:
     ) -> None:
         self._engine, self._shelf, self._tokenizer, self._access = engine, shelf, tokenizer, access.encode()
         self._doors, self._speak, self._stop = doors, speak, stop
+        #: Characters that a token stands for at most.
+        self._longest = max(map(len, tokenizer.get_vocab()))
         self._requests = 0
         self._open = threading.Semaphore(MAX_CONNECTIONS)
         self._writing = threading.Lock()
@@ -161,12 +163,14 @@ class Server:
             if tcp is not None:
                 try:
                     family = socket.AF_INET6 if ":" in tcp[0] else socket.AF_INET
-                    listeners.append(stack.enter_context(socket.create_server(tcp, family=family)))
+                    listeners.append(
+                        stack.enter_context(socket.create_server(tcp, family=family, backlog=MAX_CONNECTIONS))
+                    )
                 except OSError as fault:
                     raise TrainerError(
                         "serve.socket", f"{tcp[0]}:{tcp[1]}: {fault.strerror or fault}", "give another --tcp"
                     ) from None
-            listener.listen(64)
+            listener.listen(MAX_CONNECTIONS)
             yield listeners
 
     def _answer(self, connection: socket.socket) -> None:
@@ -228,9 +232,11 @@ class Server:
             with self._writing:  # a tokenizer is not made for several threads
                 if adapter is not None and adapter.are_tags:
                     text = next((each.content for each in reversed(request.turns) if each.role == "user"), "")
+                    self._refuse_long(text)
                     prompt, places = read_text(self._tokenizer, text, None)
                 else:
                     text = render(self._tokenizer, request.turns, is_prompt=True)
+                    self._refuse_long(text)
                     (prompt,) = as_tokens(self._tokenizer, [text])
             if not prompt:
                 raise TrainerError("serve.empty", "there is nothing to read", "send a message of the user with a text")
@@ -249,6 +255,15 @@ class Server:
             text if places else "",
             tuple(places),
         )
+
+    def _refuse_long(self, text: str) -> None:
+        """Refuses what cannot fit however it is cut: cutting megabytes takes a minute, and everyone else would wait."""
+        if len(text) > self._engine.context * self._longest:
+            raise TrainerError(
+                "serve.long",
+                f"{len(text)} characters are more than the model's {self._engine.context} tokens can hold",
+                "shorten the conversation",
+            )
 
 
 def _first_line(connection: socket.socket) -> bytes:

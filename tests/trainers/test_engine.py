@@ -193,6 +193,8 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
     assert {Sampler(1.0, 0.05, seed).choose(logits) for seed in range(50)} == {1}
     assert {Sampler(1.0, 1.0, seed).choose(logits) for seed in range(300)} == {0, 1, 2, 3, 4}
     assert Sampler(0.0, 1.0, 3).choose(logits) == 1
+    # What no division bears is greedy, instead of a fault in the middle of an answer.
+    assert [Sampler(least, 0.9, 3).choose(logits) for least in (5e-324, 1e-300, 1e-38, 1e-7, 1e-5)] == [1] * 5
 
 
 def replies_of(row):

@@ -188,6 +188,18 @@ def test_who_shows_another_token_gets_nothing_and_faults_are_named(served, seale
     assert text_of(served.ask()) is not None
 
 
+def test_who_sends_megabytes_is_refused_uncut_and_holds_up_nobody(served):
+    begun = time.monotonic()
+    told = served.ask("word " * 1_000_000)[-1]
+    assert (told["code"], "characters" in told["error"]) == ("serve.long", True)
+    # Cutting it takes longer than this, here and on faster machines.
+    assert time.monotonic() - begun < 10
+
+
+def test_a_temperature_that_nothing_can_be_divided_by_is_greedy(served):
+    assert text_of(served.ask(temperature=1e-300)) == text_of(served.ask())
+
+
 def test_a_classifier_and_a_whole_model_are_served_beside_the_base(served, sealed):
     task = {"method": "classification", "classification": {"labels": LABELS}}
     assert served.order(sealed("labels", **task)).state == "ready"
