@@ -80,6 +80,16 @@ class FitChecked(Event):
 
 
 @dataclass(frozen=True)
+class RunAdvised(Event):
+    """The run goes on, but will teach less than was meant: ``code`` names why, ``hint`` what may be done."""
+
+    name: ClassVar[str] = "run.advised"
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class RunResumed(Event):
     """The run goes on from a checkpoint after ``step`` of ``steps``."""
 

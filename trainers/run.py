@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainers.adapter import Adapter, lay
+from trainers.advice import advice_on
 from trainers.answers import Answers
 from trainers.archive import digest_of, pack
 from trainers.base_model import load_base, load_tokenizer, stop_tokens
@@ -155,12 +156,18 @@ def check_context(folder: ModelFolder, splits: Iterable[Split], before: int) -> 
     stretched = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
     kinds = {each.get("rope_type", each.get("type", "default")) for each in stretched if isinstance(each, dict)}
     most = config.get("max_position_embeddings", config.get("n_positions"))
-    longest = before + max(split.longest_row for split in splits)
-    if isinstance(most, int) and longest > most and kinds <= {"default", "llama3", None}:
+    longest = max(split.longest_row for split in splits)
+    if isinstance(most, int) and before + longest > most and kinds <= {"default", "llama3", None}:
+        after = f" behind {before} of the soft prompt" if before else ""
+        shorter = f"set max_length to at most {most - before}; too_long says what becomes of longer records"
+        if before and longest < most:
+            shorter = f"set prompt.tokens to at most {most - longest}"
+        elif before > most // 2:
+            shorter = "set prompt.tokens lower, and max_length so that both together are no more"
         raise TrainerError(
             "data.long",
-            f"the longest record has {longest} tokens, the model tells {most} positions apart",
-            f"set max_length to at most {most - before}; too_long says what becomes of longer records",
+            f"the longest record has {longest} tokens{after}, the model tells {most} positions apart",
+            shorter,
         )
 
 
@@ -288,6 +295,8 @@ def prepare(
             micro_tokens=loop.state.micro_tokens,
         )
     )
+    for said in advice_on(spec, parts.train, loop.schedule.steps):
+        speak(said)
     if not has_checkpoint(out):
         _foretell(spec, bench, speak, loop.holding)
     return loop, folder, bench.tokenizer
