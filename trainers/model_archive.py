@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from trainers.bounds import bounded
 from trainers.errors import TrainerError
 
 MAX_FILES = 2000
@@ -30,6 +31,8 @@ MAX_NAME_CHARS = 200
 MAX_META_BYTES = 1 << 20
 #: Weights hardly shrink; what grows more than this many times was made to fill a disk.
 MAX_GROWTH, FREE_GROWTH_BYTES = 50, 64 << 20
+#: For the list of files at the end of a zip, which zipfile reads and keeps whole, however long it is.
+MAX_LIST_BYTES, MAX_LIST_SECONDS = 128 << 20, 60.0
 CHUNK_BYTES = 1 << 20
 
 
@@ -157,7 +160,12 @@ def _tar_members(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
 
 
 def _zip_members(path: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    with zipfile.ZipFile(path) as archive:
+    try:
+        with bounded(seconds=MAX_LIST_SECONDS, more_bytes=MAX_LIST_BYTES):
+            archive = zipfile.ZipFile(path)
+    except (MemoryError, TimeoutError):
+        raise _refusal("a list of files of unreasonable length") from None
+    with archive:
         if len(archive.infolist()) > 2 * MAX_FILES:
             raise _refusal("too many entries")
         for info in archive.infolist():

@@ -256,6 +256,19 @@ def test_bombs_are_stopped_by_what_comes_out_not_by_what_is_said(tmp_path):
     assert nothing_left(tmp_path)
 
 
+def test_a_zip_with_an_endless_list_of_files_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_archive, "MAX_LIST_BYTES", 16 << 20)
+    entries = 100_000
+    facts = struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0)
+    listed = b"".join(b"PK\1\2" + facts + b"%08d" % each for each in range(entries))
+    # Of which its end says four: zipfile goes by the length.
+    end = b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 4, 4, len(listed), 34, 0)
+    (tmp_path / "a").write_bytes(b"PK\3\4" + bytes(30) + listed + end)
+    with pytest.raises(TrainerError, match="list of files of unreasonable length"):
+        model_archive.unpack(tmp_path / "a", tmp_path / "target", 1 << 30)
+    assert nothing_left(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x28\xb5\x2f\xfd" + bytes(64), b"\x1f\x8b" + bytes(64), b"PK\x03\x04" + bytes(64)]
 )

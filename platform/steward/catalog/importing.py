@@ -32,7 +32,7 @@ def import_model(import_id: str) -> ModelImport:
     if asked.state != ImportState.RUNNING:
         return asked
     target = Path(settings.STEWARD_MODELS, str(asked.pk))
-    shutil.rmtree(target, ignore_errors=True)  # of a try that was killed before it was registered
+    _clear(target)  # of a try that was killed before it was registered
     try:
         found = _ask_trainer(asked, target)
         if isinstance(found, events.RunFailed):
@@ -50,8 +50,14 @@ def import_model(import_id: str) -> ModelImport:
 
 
 def _fail(asked: ModelImport, target: Path, code: str, message: str) -> ModelImport:
-    shutil.rmtree(target, ignore_errors=True)
+    _clear(target)
     return import_actions.fail_import(actor=WORKER, asked=asked, code=str(code), message=message)
+
+
+def _clear(target: Path) -> None:
+    """Takes away the folder, and what a trainer that was killed left of it beside: whole copies of a model."""
+    for each in (target, *target.parent.glob(f".{target.name}.*")):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _ask_trainer(asked: ModelImport, target: Path) -> events.ModelImported | events.RunFailed:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,22 @@ def test_a_pickle_in_a_model_is_refused_and_leaves_nothing(house: Any, intake: P
     assert said("base_model.import_failed")[0]["facts"]["code"] == "model.refused"
     assert not BaseModel.objects.filter(name="Tiny").exists()
     ask(house)  # and may be asked for again
+
+
+def test_a_trainer_that_is_killed_leaves_no_copy_of_a_model(house: Any, intake: Path, monkeypatch: Any) -> None:
+    # As the kernel does where memory is short: with a part of the model in the folder that the trainer works in.
+    script = """
+import os, pathlib, signal, sys
+place = pathlib.Path(sys.argv[sys.argv.index("--to") + 1])
+(place.parent / f".{place.name}.x1y2").mkdir()
+(place.parent / f".{place.name}.x1y2" / "model.safetensors").write_bytes(bytes(1000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    monkeypatch.setattr(importing, "trainer_command", lambda *_: [sys.executable, "-c", script])
+    done = importing.import_model(str(ask(house).pk))
+    assert done.state == ImportState.FAILED
+    assert said("base_model.import_failed")[0]["facts"]["code"] == "trainer_killed"
+    assert list((intake.parent / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize(
