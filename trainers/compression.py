@@ -124,6 +124,20 @@ def check_task(spec: Spec, task: Task) -> None:
         raise TrainerError("evaluate.metric", "no such metric", f"one of {', '.join(sorted(metrics.METRICS))}")
 
 
+def _check_ways(model: Any, ways: tuple[str, ...]) -> None:
+    """Refuses what the model's shape does not allow, before the ways that it does allow are measured for hours."""
+    for way in ways:
+        match = _WAY.fullmatch(way)
+        assert match is not None
+        _, pruned, _, _, dropped, count, _ = match.groups()
+        if pruned:
+            pruning.blocks_of(model)
+        elif dropped == "blocks":
+            dropping.check_blocks(model, int(count))
+        elif dropped:
+            dropping.check_head_groups(model, int(count))
+
+
 def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop: Stop) -> None:
     """Measures the tuned model and every way, writes the report, keeps what is to be kept.
 
@@ -135,7 +149,10 @@ def compress(spec: Spec, keys: Keys, out: Path, task: Task, speak: Speaker, stop
     check_task(spec, task)
     begun = time.monotonic()
     room = _room(spec, keys, out, task, speak, stop)
-    expected, first = _measured(room, TUNED, _fresh(room), None)
+    tuned = _fresh(room)
+    _check_ways(tuned, task.ways)
+    expected, first = _measured(room, TUNED, tuned, None)
+    del tuned
     rows = [first]
     kept: Written | None = None
     for way in task.ways:

@@ -24,16 +24,39 @@ from trainers.errors import TrainerError
 from trainers.pruning import blocks_of, input_norms, through_blocks, wanda_scores
 
 
+def check_blocks(model: Any, count: int) -> None:
+    """Whether so many blocks can be taken out of a model.
+
+    Raises:
+        TrainerError: ``compress.shape``, when no block would be left; ``compress.family``, without a list of them.
+    """
+    if not 0 < count < (there := len(blocks_of(model))):
+        raise TrainerError("compress.shape", f"{count} of {there} blocks cannot go", "drop fewer blocks")
+
+
+def check_head_groups(model: Any, count: int) -> None:
+    """Whether so many groups of heads can be taken out of each block of a model.
+
+    Raises:
+        TrainerError: ``compress.shape``, when no group would be left; ``compress.family``, for other attention.
+    """
+    for block in blocks_of(model):
+        attention: Any = getattr(block, "self_attn", None)
+        if not all(hasattr(attention, f"{side}_proj") for side in "qkvo"):
+            raise TrainerError("compress.family", "attention of this family has another form", "drop blocks instead")
+    if not 0 < count < (groups := model.config.num_key_value_heads):
+        raise TrainerError("compress.shape", f"{count} of {groups} head groups cannot go", "drop fewer groups")
+
+
 @torch.no_grad()
 def drop_blocks(model: Any, count: int, rows: list[list[int]]) -> list[int]:
     """Takes ``count`` blocks out, in place; returns their numbers.
 
     Raises:
-        TrainerError: ``compress.shape``, when no block would be left.
+        TrainerError: as ``check_blocks``.
     """
+    check_blocks(model, count)
     blocks = blocks_of(model)
-    if not 0 < count < len(blocks):
-        raise TrainerError("compress.shape", f"{count} of {len(blocks)} blocks cannot go", "drop fewer blocks")
     influence = block_influence(model, rows)
     gone = sorted(sorted(range(len(blocks)), key=lambda index: (influence[index], index))[:count])
     kept = [each for index, each in enumerate(blocks) if index not in gone]
@@ -77,19 +100,16 @@ def drop_head_groups(model: Any, count: int, rows: list[list[int]]) -> list[list
         Their numbers, block by block.
 
     Raises:
-        TrainerError: ``compress.shape``, when no group would be left; ``compress.family``, for other attention.
+        TrainerError: as ``check_head_groups``.
     """
+    check_head_groups(model, count)
     config = model.config
     groups, heads = config.num_key_value_heads, config.num_attention_heads
-    if not 0 < count < groups:
-        raise TrainerError("compress.shape", f"{count} of {groups} head groups cannot go", "drop fewer groups")
     gone: list[list[int]] = []
     whole: list[int] = []
 
     def visit(_: int, block: nn.Module, read: Callable[[], None]) -> None:
-        attention: Any = getattr(block, "self_attn", None)
-        if not all(hasattr(attention, f"{side}_proj") for side in "qkvo"):
-            raise TrainerError("compress.family", "attention of this family has another form", "drop blocks instead")
+        attention: Any = block.self_attn
         norms = input_norms(block, read)["self_attn.o_proj"]
         scores = wanda_scores(attention.o_proj.weight, norms).view(-1, groups, norms.numel() // groups).sum((0, 2))
         out = sorted(scores.argsort(stable=True)[:count].tolist())

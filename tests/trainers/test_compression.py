@@ -233,6 +233,13 @@ def test_zeros_of_a_pruned_model_survive_healing(trained, kit):
     assert kit.of(events.CompressionMeasured, said)[1].zero_share == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize("way", ["blocks-99", "groups-99+heal"])
+def test_what_the_models_shape_does_not_allow_is_refused_before_a_way_is_measured(trained, kit, way):
+    code, said = trained.command("compress", "--ways", f"int8,magnitude-50,{way}")
+    assert (code, said[-1].code) == (2, "compress.shape")
+    assert kit.of(events.CompressionMeasured, said) == []
+
+
 @pytest.mark.parametrize(
     ("asked", "word"),
     [
