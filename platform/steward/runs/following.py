@@ -30,6 +30,7 @@ from trainers import events
 from trainers.spec import SpecError
 
 WORKER = Actor.system("worker")
+ADVICE = "advice"
 POLL_SECONDS = 0.5
 MAX_SILENT_DEATHS = 3
 MAX_LINE_BYTES = 8 << 20
@@ -183,6 +184,9 @@ def _apply(fine_tune: FineTune, event: events.Event, measurements: dict[tuple[st
                 "parameters": event.parameters,
                 "trainable": event.trainable,
             }
+        case events.RunAdvised():
+            said = {"message": event.message, "hint": event.hint}
+            fine_tune.facts[ADVICE] = fine_tune.facts.get(ADVICE, {}) | {event.code: said}
         case events.FitChecked():
             fine_tune.facts["fit"] = {
                 "fits": event.fits,

@@ -7,8 +7,11 @@ import pytest
 
 from steward.runs.dispatch import WAITING
 from steward.runs.downloads import neutral_cell
+from steward.runs.following import _apply_new_events
 from steward.runs.models import FineTune, Measurement, RunState
+from steward.runs.specs import run_folder
 from tests.steward.house import House, visits
+from trainers.events import RunAdvised, encode
 
 
 @pytest.fixture
@@ -151,6 +154,26 @@ def test_the_page_says_for_how_many_nodes_a_run_waits(lenient: House, browser_of
     fine_tune.save()
     assert "Waits for" not in person.get(f"{address}{fine_tune.pk}/").text
     assert person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["gathering"] is None
+
+
+def test_what_will_teach_less_than_was_meant_is_on_the_page_and_in_rest(
+    lenient: House, browser_of: Any, base_model: Any
+) -> None:
+    person, address = browser_of(lenient.analyst), f"/w/{lenient.workspace.slug}/fine-tunes/"
+    person.post(f"{address}new/", form(lenient.approved(visits(9)), base_model))
+    fine_tune = FineTune.objects.get(workspace=lenient.workspace)
+    fine_tune.state = RunState.RUNNING
+    fine_tune.save()
+    said = RunAdvised(str(fine_tune.pk), "warmup.long", "all 4 steps are warm-up", "set optimiser.warmup_steps below 4")
+    folder = run_folder(fine_tune)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "events.jsonl").write_text(f"{encode(said)}\n{encode(said)}\n")
+    assert _apply_new_events(fine_tune) is None
+    page = person.get(f"{address}{fine_tune.pk}/").text
+    assert page.count("All 4 steps are warm-up") == 1
+    assert "Set optimiser.warmup_steps below 4." in page
+    told = person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["facts"]["advice"]
+    assert told == {"warmup.long": {"message": said.message, "hint": said.hint}}
 
 
 def test_a_run_is_paused_resumed_and_continued_by_buttons(lenient: House, browser_of: Any, base_model: Any) -> None:
