@@ -49,7 +49,7 @@ def check_source(source: Path) -> GgufHeader:
     problem = ""
     if family not in FAMILIES:
         problem = f"its family {str(family)[:40]!r} is not converted; known are {', '.join(FAMILIES)}"
-    elif f"{family}.rope.scaling.type" in header.facts:
+    elif any(key.startswith(f"{family}.rope.scal") for key in header.facts):  # older files: rope.scale_linear
         problem = "its rotary positions are scaled"
     elif strange := [each.name for each in header.tensors if _target(each.name) is None]:
         problem = f"{len(strange)} tensors have names of no plain layer"

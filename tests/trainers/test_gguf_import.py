@@ -139,6 +139,14 @@ def test_other_families_and_odd_tensors_are_refused(tmp_path):
         gguf_import.check_source(tmp_path / "x")
 
 
+@pytest.mark.parametrize("name", [b"llama.rope.scale_linear", b"llama.rope.scaling.factor"])
+def test_a_file_of_scaled_positions_is_refused_and_not_read_as_one_of_plain_ones(name, tmp_path):
+    family = (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama")
+    (tmp_path / "x").write_bytes(gguf_bytes(facts=[family, (name, 6, struct.pack("<f", 8.0))]))
+    with pytest.raises(TrainerError, match="positions are scaled"):
+        gguf_import.check_source(tmp_path / "x")
+
+
 def test_facts_that_make_no_model_are_refused_before_a_layer_is_made(command, tmp_path):
     tokens = struct.pack("<IQ", 8, 3) + 3 * (struct.pack("<Q", 1) + b"a")
     family = (b"general.architecture", 8, struct.pack("<Q", 5) + b"llama")
