@@ -399,6 +399,17 @@ def test_a_template_that_runs_on_is_refused_where_a_run_or_a_server_begins(extra
         base_model.load_tokenizer(check_folder(folder))
 
 
+def test_a_template_that_takes_no_lone_word_is_loaded_and_told_of_when_it_is_needed(folder):
+    from trainers import base_model
+    from trainers.encoding import render
+    from trainers.shards import Message
+
+    (folder / "chat_template.jinja").write_text("{{ strftime_now(messages) }}{{ messages[0]['content'].nothing() }}")
+    tokenizer = base_model.load_tokenizer(check_folder(folder))
+    with pytest.raises(TrainerError, match="chat template of the model failed"):
+        render(tokenizer, [Message("user", "Hello.")], is_prompt=True)
+
+
 def test_work_done_apart_says_what_it_found_and_what_went_wrong():
     assert apart(lambda: {"a": [1]}, seconds=10, more_bytes=1 << 30) == {"a": [1]}
     with pytest.raises(TimeoutError):
