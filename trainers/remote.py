@@ -180,13 +180,15 @@ class Desk:
                 size -= len(chunk)
 
     def _look(self) -> dict[str, Any]:
+        # Asked first: a trainer that ends meanwhile has written all its files, and they are listed as they are then.
+        trainer = self._trainer
+        exit_code = None if trainer is None else trainer.poll()
         files = {}
         for path in sorted((self._folder / "out").iterdir()):
             if _NAME.fullmatch(path.name):
                 about = path.stat()
                 files[path.name] = [about.st_size, about.st_mtime_ns, about.st_ino]
-        trainer = self._trainer
-        return {"ok": True, "files": files, "is_started": trainer is not None, "exit": trainer and trainer.poll()}
+        return {"ok": True, "files": files, "is_started": trainer is not None, "exit": exit_code}
 
     def _open(self, count: int) -> list[int]:
         """Opens that many ports, once; none if one of them is taken. They pass to the trainer when it starts."""

@@ -40,7 +40,7 @@ FAREWELL_SECONDS = 5.0
 # Source: trainers.parallel, what is left to say when one of several processes was killed.
 LOST = "parallel.lost"
 NOTES_FILE = "cluster.json"
-_GOOD_ENDS = (None, EXIT_DONE, EXIT_CANCELLED, EXIT_PAUSED)
+_GOOD_ENDS = (EXIT_DONE, EXIT_CANCELLED, EXIT_PAUSED)
 
 
 class Nodes:
@@ -215,6 +215,7 @@ class Nodes:
             file.write(link.read(EVENTS_FILE, have, link.size_of(EVENTS_FILE)))
 
     def _has_ended_well(self) -> bool:
+        """Of what is over. The first trainer has not ended where another one failed before it said anything."""
         return 0 in self._links and self._links[0].exit_code in _GOOD_ENDS
 
     def _hear_last_words(self) -> None:
