@@ -34,7 +34,7 @@ import psutil
 from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED, Cancelled, Paused, TrainerError
 from trainers.events import Event, RunFailed, encode
 
-GRACE_SECONDS = 4.0
+GRACE_SECONDS = 3.0
 _GROUPS, _OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 #: How often a thread looks for its next part before it sleeps: a fraction of a millisecond.
 _LOOKS = "5000"

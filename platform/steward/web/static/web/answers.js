@@ -21,7 +21,8 @@
     const read = [...document.querySelectorAll("#answers [tabindex]")];
     places = new Map(read.map((box) => [box.id, { fromEnd: box.scrollLeft && box.scrollWidth - box.scrollLeft, top: box.scrollTop }]));
   });
-  document.addEventListener("htmx:afterSettle", () => {
+  // Before anything is painted: settling comes a moment later, and the answers would jump there and back.
+  document.addEventListener("htmx:afterSwap", () => {
     for (const [id, { fromEnd, top }] of places) {
       const box = document.getElementById(id);
       if (!box) continue;
