@@ -1,8 +1,8 @@
 """A piece of work of unknown origin, held to time and memory.
 
 Guarantees: of ``bounded``, that Python code which runs on for longer, or asks for more memory, ends in an exception,
-and the process goes on; what held before holds again afterwards. Of ``apart``, that whatever the work does, compiled
-code included, this process goes on.
+and the process goes on; what held before holds again afterwards, an alarm that was set already too. Of ``apart``, that
+whatever the work does, compiled code included, this process goes on.
 Does not: of ``bounded``, interrupt one long call into compiled code, nor give back memory that was had before; it wants
 the main thread, whose alarm it is, and does nothing on others. Of ``apart``, keep what the work changed.
 
@@ -32,6 +32,8 @@ from trainers.errors import TrainerError
 
 #: By how much a copy of the process may outlive the alarm within it, before it is killed from outside.
 GRACE_SECONDS = 2.0
+#: An earlier alarm whose time is up rings after so many seconds: when what it told of has left this bound, if it does.
+_SOON = 0.05
 
 
 @contextmanager
@@ -46,15 +48,18 @@ def bounded(*, seconds: float, more_bytes: int) -> Iterator[None]:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
+    begun, (left, _) = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)
     handler = signal.signal(signal.SIGALRM, _ring)
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (_least(_held() + more_bytes, *before), before[1]))
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, left or seconds))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         resource.setrlimit(resource.RLIMIT_DATA, before)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(_SOON, left - (time.monotonic() - begun)))
 
 
 def apart(work: Callable[[], Any], *, seconds: float, more_bytes: int) -> Any:
