@@ -232,12 +232,16 @@ def gathering(fine_tune: FineTune) -> Gathering | None:
     return Gathering(wanted, large, text)
 
 
+def room_on_node(fine_tune: FineTune) -> dict[str, int]:
+    """CPU and GPU: what its processes want of one node of a cluster, by Ray's names."""
+    processes = wanted_devices(fine_tune.recipe) // wanted_nodes(fine_tune.recipe)
+    return {"CPU": settings.STEWARD_RAY_CPUS * processes, "GPU": settings.STEWARD_RAY_GPUS * processes}
+
+
 def wanted_room(fine_tune: FineTune) -> str:
     """What it wants of nodes, for example “a node has 2 CPUs and 1 GPU”."""
-    nodes = wanted_nodes(fine_tune.recipe)
-    processes = wanted_devices(fine_tune.recipe) // nodes
-    share = ((settings.STEWARD_RAY_CPUS * processes, "CPU"), (settings.STEWARD_RAY_GPUS * processes, "GPU"))
-    wants = " and ".join(f"{count:g} {name}{'' if count == 1 else 's'}" for count, name in share if count)
+    nodes, room = wanted_nodes(fine_tune.recipe), room_on_node(fine_tune)
+    wants = " and ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in room.items() if count)
     return f"a node has {wants}" if nodes == 1 else f"{nodes} nodes have {wants} each"
 
 

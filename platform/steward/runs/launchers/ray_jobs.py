@@ -27,7 +27,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from steward.code import code_digest
-from steward.runs.dispatch import wanted_room
+from steward.runs.dispatch import room_on_node, wanted_room
 from steward.runs.launchers import LaunchError
 from steward.runs.launchers.nodes import LOST, Nodes, told_by
 from steward.runs.models import FineTune
@@ -79,7 +79,7 @@ class RayLauncher:
             self._client().submit_job(
                 submission_id=fine_tune.cluster_job,
                 runtime_env={"working_dir": str(staged_code())},
-                **_job(self._nodes, str(fine_tune.pk)),
+                **_job(self._nodes, fine_tune),
             )
         except OSError as error:
             message = f"The Ray cluster at STEWARD_RAY_ADDRESS does not answer ({type(error).__name__})."
@@ -145,8 +145,8 @@ class RayLauncher:
             there = list_nodes(settings.STEWARD_RAY_ADDRESS, limit=MOST_NODES, filters=[("state", "=", "ALIVE")])
         except (RayStateApiException, RuntimeError, OSError):
             return  # whoever does not answer has not said that it is too small
-        share = {"CPU": settings.STEWARD_RAY_CPUS * nodes.processes, "GPU": settings.STEWARD_RAY_GPUS * nodes.processes}
-        if not any(all(node.resources_total.get(name, 0) >= share[name] for name in share) for node in there):
+        room = room_on_node(fine_tune)
+        if not any(all(node.resources_total.get(name, 0) >= room[name] for name in room) for node in there):
             message = f"the run begins once {wanted_room(fine_tune)} free, and no node of the cluster is so large"
             hint = "lower parallel.processes, STEWARD_RAY_CPUS or STEWARD_RAY_GPUS, or add such a node to the cluster"
             nodes.tell(RunFailed(str(fine_tune.pk), "remote.room", message, hint))
@@ -243,10 +243,10 @@ def _job_name(fine_tune: FineTune) -> str:
     return f"{name}-{int(fine_tune.cluster_job.removeprefix(name).removeprefix('-') or 1) + 1}"
 
 
-def _job(nodes: Nodes, run: str) -> dict[str, Any]:
+def _job(nodes: Nodes, fine_tune: FineTune) -> dict[str, Any]:
     """What the job runs, and on what."""
-    cpus, gpus = settings.STEWARD_RAY_CPUS * nodes.processes, settings.STEWARD_RAY_GPUS * nodes.processes
-    words = f"--run {run} --platform-key {public(nodes.platform_key).hex()} --port {settings.STEWARD_RAY_PORT}"
+    cpus, gpus = room_on_node(fine_tune).values()
+    words = f"--run {fine_tune.pk} --platform-key {public(nodes.platform_key).hex()} --port {settings.STEWARD_RAY_PORT}"
     if nodes.count == 1:
         entrypoint = f"python -m trainers remote {words}"
         return {"entrypoint": entrypoint, "entrypoint_num_cpus": cpus, "entrypoint_num_gpus": gpus or None}
