@@ -1,6 +1,6 @@
 """What a trainer says of base models that come in and of tuned ones that leave or shrink: a part of its events.
 
-Guarantees and limits are those of that module. Example: see there.
+Guarantees, limits and example are those of ``trainers.events``, which names them all.
 """
 
 from __future__ import annotations

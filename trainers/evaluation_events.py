@@ -1,6 +1,6 @@
 """What a trainer says while it holds the base against the tuned model: a part of its events.
 
-Guarantees and limits are those of that module. Example: see there.
+Guarantees, limits and example are those of ``trainers.events``, which names them all.
 """
 
 from __future__ import annotations

@@ -21,17 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.base_model import causal_class, load_tokenizer
+from trainers.base_model import TRY_BYTES, TRY_SECONDS, causal_class, load_tokenizer
 from trainers.bounds import apart, bounded
 from trainers.encoding import PLAIN_TEMPLATE, as_tokens, segments
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.shards import Message
 
-#: What a tokenizer may take to load and, with its template, for the short talk below; the largest that we know take two
-#: seconds and some hundred MiB.
-TALK_SECONDS = 60.0
-TALK_BYTES = 2 << 30
+#: What a tokenizer may take to load and, with its template, for the short talk below: no more than where a run begins.
+#: The largest that we know take two seconds and some hundred MiB.
+TALK_SECONDS, TALK_BYTES = TRY_SECONDS, TRY_BYTES
 #: What the model's modules may take to be made, without weights, with what transformers loads for them.
 MODEL_SECONDS = 120.0
 _TALK = (

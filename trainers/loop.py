@@ -175,7 +175,7 @@ class Loop:
                 "output.unreadable", "the checkpoint is of another version", "remove it to start the run anew"
             )
         self.holding.publish()
-        if "met" in tensors:  # of the first version it is not
+        if "met" in tensors:  # checkpoints of the first version lack it
             self.met.copy_(tensors["met"])
         self._random = tensors["random"]
         torch.set_rng_state(self._random)
