@@ -1,7 +1,8 @@
 """What a model in training answers to a few held-out prompts, looked at again and again, sealed.
 
 Guarantees: the same prompts each time, answered greedily as at evaluation; texts are in ``answers-00000012.sealed``
-(that after step 12) only, bound to its step; of the files, ``ANSWERS_KEPT`` stay: the first and the last ones.
+(that after step 12) only, bound to its step, and each says whether it was cut for want of room; of the files,
+``ANSWERS_KEPT`` stay: the first and the last ones.
 Does not: cost nothing; a prompt costs its answer's tokens at each evaluation.
 
 Example:
@@ -13,6 +14,7 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +26,10 @@ from domains import metrics
 from trainers import batches
 from trainers.archive import digest_of
 from trainers.classification import Classification
-from trainers.encoding import prompt_tokens
+from trainers.encoding import as_tokens, prompt_tokens
 from trainers.events import AnswersMeasured
 from trainers.forward import ends_batch
-from trainers.generation import answer_all
+from trainers.generation import ROOM, answer_all
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
 from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
@@ -36,6 +38,8 @@ from trainers.token_classification import TokenClassification, read_text
 if TYPE_CHECKING:
     from trainers.loop import Parts
 
+#: Room that answers have, as far as the spec gives it, though all references are shorter: an untuned model says more.
+LEAST_ROOM = 48
 _FILE = re.compile(r"answers-[0-9]{8,}\.sealed")
 
 
@@ -48,6 +52,8 @@ class Answers:
         self._spec, self._records, self._tokenizer = spec, records, tokenizer
         self._stops, self._out, self._key = stops, out, key
         self._prompts = [self._tokens(record) for record in records]
+        longest = max(map(len, as_tokens(tokenizer, [record.messages[-1].content for record in records])))
+        self._room = min(spec.answers.max_new_tokens, max(LEAST_ROOM, math.ceil(ROOM * longest)))
 
     def _tokens(self, record: Record) -> list[int]:
         if self._spec.method in TAGGED:
@@ -67,13 +73,14 @@ class Answers:
             TrainerError: ``output.unusable``.
         """
         settings = self._spec.answers
-        texts = self._texts(parts, check)
+        texts, are_cut = self._texts(parts, check)
         references = [record.messages[-1].content for record in self._records]
         scores: list[float] = []
         lines = []
-        for record, prompt, text, reference in zip(self._records, self._prompts, texts, references, strict=True):
+        rows = zip(self._records, self._prompts, references, texts, are_cut, strict=True)
+        for record, prompt, reference, text, is_cut in rows:
             line: dict[str, str | float] = {"id": record.id, "prompt": self._tokenizer.decode(prompt)}
-            line |= {"reference": reference, "answer": text}
+            line |= {"reference": reference, "answer": text, "is_cut": is_cut}
             if settings.metric is not None:
                 scores.append(metrics.score(settings.metric, text, reference))
                 line["score"] = scores[-1]
@@ -97,12 +104,14 @@ class Answers:
             commitment=written.commitment,
         )
 
-    def _texts(self, parts: Parts, check: Callable[[], None]) -> list[str]:
-        adapter, texts = parts.adapter, [""] * len(self._prompts)
+    def _texts(self, parts: Parts, check: Callable[[], None]) -> tuple[list[str], list[bool]]:
+        """The answers, and whether each was cut: whether it had not ended when its room had."""
+        adapter, texts, are_cut = parts.adapter, [""] * len(self._prompts), [False] * len(self._prompts)
         if isinstance(parts.method, TokenClassification):
             asked_of = [record.messages[0].content for record in self._records]
             limits = (self._spec.max_length, parts.device.micro_tokens)
-            return parts.method.answers(parts.forward, self._tokenizer, asked_of, *limits, parts.device.name, check)
+            found = parts.method.answers(parts.forward, self._tokenizer, asked_of, *limits, parts.device.name, check)
+            return found, are_cut
         if isinstance(parts.method, Classification):
             cut = batches.bucket if parts.forward.name == "bucket" else batches.pack
             lengths = [len(each) for each in self._prompts]
@@ -111,12 +120,11 @@ class Answers:
                 batch = ends_batch([self._prompts[index] for index in piece], parts.device.name)
                 for index, number in zip(piece, parts.method.said(parts.forward, batch), strict=True):
                     texts[index] = adapter.labels[number]
-            return texts
+            return texts, are_cut
         asked = [[*adapter.prefix, *prompt] for prompt in self._prompts]
         with adapter.computing():
-            for group, tokens in answer_all(adapter.base, asked, self._stops, self._spec.answers.max_new_tokens, check):
-                for index, text in zip(
-                    group, self._tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True
-                ):
-                    texts[index] = text
-        return texts
+            for group, tokens in answer_all(adapter.base, asked, self._stops, self._room, check):
+                said = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
+                for index, text, each in zip(group, said, tokens, strict=True):
+                    texts[index], are_cut[index] = text, len(each) >= self._room
+        return texts, are_cut

@@ -47,11 +47,12 @@ from trainers.encoding import (
 from trainers.errors import TrainerError
 from trainers.events import EvaluateFinished, EvaluateProgress, JudgementsCompared, PairsCompared
 from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
-from trainers.generation import answer_all
+from trainers.generation import ROOM, answer_all
 from trainers.keys import Keys
 from trainers.label_head import head_of
 from trainers.model_folder import check_folder
 from trainers.pair_margins import likelihoods, margins
+from trainers.positions import room_for_records
 from trainers.process import Speaker, Stop
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
@@ -62,8 +63,6 @@ from trainers.token_classification import TokenClassification, encode_tagged, re
 #: Reference losses are of the first so many records, or the next so many where all of these are left out: reading every
 #: prompt once more would cost as much as answering.
 LOSS_RECORDS = 32
-#: How much longer than the longest reference a free answer may become before it is broken off: room for other words.
-ROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Question:
 class Bench:
     """A model with its adapter, ready to answer with or without it.
 
-    ``neutral`` are the weights that change nothing, ``card`` is what the run says of its adapter.
+    ``neutral`` are the weights that change nothing, ``card`` is what the run says of its adapter. ``most`` tokens of a
+    record are told apart, None without a bound.
     """
 
     adapter: Adapter
@@ -94,6 +94,7 @@ class Bench:
     device: Device
     stops: set[int]
     card: str
+    most: int | None
 
     @contextmanager
     def as_model(self, name: str) -> Iterator[Any]:
@@ -110,6 +111,10 @@ class Bench:
     def prefix(self, name: str) -> tuple[int, ...]:
         """Ids to put before an input that ``as_model(name)`` is to read."""
         return self.adapter.prefix if name == "tuned" else ()
+
+    def within_positions(self, spec: Spec) -> Spec:
+        """The spec with records no longer than the model tells positions apart."""
+        return spec if self.most is None else replace(spec, max_length=min(spec.max_length, self.most))
 
     @property
     def classifier(self) -> Classification:
@@ -153,7 +158,8 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
     neutral = adapter.weights.clone()
     card = load(adapter, archive)
     forward = choose_forward(adapter, spec.packing) if is_for_loss or adapter.labels else None
-    return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer), card)
+    most = room_for_records(spec, folder.config)
+    return Bench(adapter, neutral, forward, tokenizer, device, stop_tokens(model, tokenizer), card, most)
 
 
 @torch.no_grad()
@@ -225,6 +231,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
     compared = _first_records(spec, spec.data.test, keys, question, stop)
     records = _references(compared)
     bench = open_bench(spec, keys, out, is_for_loss=True)
+    spec = bench.within_positions(spec)
     prompts = [prompt_tokens(bench.tokenizer, record, None) for record in records]
     shortened = _cut_to(prompts, spec, bench, records)
     question, beside = _with_room(question, bench, records)

@@ -17,6 +17,8 @@ import torch
 
 #: Padded prompt tokens answered at once; more gains little on a CPU and costs key/value memory.
 GROUP_TOKENS = 4096
+#: How much longer than the longest reference a free answer may become before it is broken off: room for other words.
+ROOM = 1.25
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ from trainers.bounds import apart, bounded
 from trainers.encoding import PLAIN_TEMPLATE, as_tokens, segments
 from trainers.errors import TrainerError
 from trainers.model_folder import ModelFolder, check_folder
+from trainers.positions import positions_of
 from trainers.shards import Message
 
 #: What a tokenizer may take to load and, with its template, for the short talk below: no more than where a run begins.
@@ -87,7 +88,7 @@ def inspect(path: Path, digest: str | None = None) -> Inspection:
         ) from None
     return Inspection(
         folder=folder,
-        context_length=int(folder.config.get("max_position_embeddings", 0)),
+        context_length=positions_of(folder.config) or 0,
         vocabulary=tried["vocabulary"],
         embedding_rows=rows,
         has_template=tried["has_template"],

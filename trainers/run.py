@@ -39,6 +39,7 @@ from trainers.methods import choose_method
 from trainers.model_folder import ModelFolder, check_folder
 from trainers.parallel import ALONE, Group, settle
 from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, refuse_unfit
+from trainers.positions import positions_of, soft_prompt_tokens
 from trainers.process import Speaker, Stop
 from trainers.quantised import check_quantiser
 from trainers.record_losses import measure_records, tell_met
@@ -138,37 +139,29 @@ def _laid(spec: Spec, model: Any, device: Device, *, is_spread: bool = False) ->
     return adapter
 
 
-def check_context(folder: ModelFolder, splits: Iterable[Split], before: int) -> None:
+def check_context(spec: Spec, folder: ModelFolder, splits: Iterable[Split]) -> None:
     """Refuses records that are longer than the model can tell positions apart.
 
-    Beyond what it was made for a model either breaks or learns what it forgets again. Of positions that are stretched
-    (YaRN and the like) the configuration does not say how far, so there everything is tried.
-
-    Args:
-        folder: whose configuration names the number of positions.
-        splits: the records.
-        before: tokens of a soft prompt.
+    Beyond what it was made for a model either breaks or learns what it forgets again.
 
     Raises:
         TrainerError: ``data.long``.
     """
-    config = folder.config
-    stretched = [config.get(name) or {} for name in ("rope_scaling", "rope_parameters")]
-    kinds = {each.get("rope_type", each.get("type", "default")) for each in stretched if isinstance(each, dict)}
-    most = config.get("max_position_embeddings", config.get("n_positions"))
+    most, before = positions_of(folder.config), soft_prompt_tokens(spec)
     longest = max(split.longest_row for split in splits)
-    if isinstance(most, int) and before + longest > most and kinds <= {"default", "llama3", None}:
-        after = f" behind {before} of the soft prompt" if before else ""
-        shorter = f"set max_length to at most {most - before}; too_long says what becomes of longer records"
-        if before and longest < most:
-            shorter = f"set prompt.tokens to at most {most - longest}"
-        elif before > most // 2:
-            shorter = "set prompt.tokens lower, and max_length so that both together are no more"
-        raise TrainerError(
-            "data.long",
-            f"the longest record has {longest} tokens{after}, the model tells {most} positions apart",
-            shorter,
-        )
+    if most is None or before + longest <= most:
+        return
+    after = f" behind {before} of the soft prompt" if before else ""
+    shorter = f"set max_length to at most {most - before}; too_long says what becomes of longer records"
+    if before and longest < most:
+        shorter = f"set prompt.tokens to at most {most - longest}"
+    elif before > most // 2:
+        shorter = "set prompt.tokens lower, and max_length so that both together are no more"
+    raise TrainerError(
+        "data.long",
+        f"the longest record has {longest} tokens{after}, the model tells {most} positions apart",
+        shorter,
+    )
 
 
 def _announce(spec: Spec, name: str, split: Split, speak: Speaker) -> None:
@@ -218,7 +211,7 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
         kept = asked if name == "validation" else None
         splits[name] = load_split(spec, shard, name, tokenizer, keys, stop, kept)
         _announce(spec, name, splits[name], speak)
-    check_context(folder, splits.values(), spec.prompt.tokens if spec.way == "prompt" else 0)
+    check_context(spec, folder, splits.values())
     device = choose_device(spec.precision)
     shape, lengths = known_shape(folder), splits["train"].lengths
     free = free_bytes(device.name, spec.parallel.processes)
@@ -447,6 +440,8 @@ def validate(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
         if shard is not None:
             split = load_split(spec, shard, name, tokenizer, keys, stop)
             _announce(spec, name, split, speak)
+            if name != "test":  # of which evaluation reads no more than the model tells apart
+                check_context(spec, folder, [split])
             records += len(split)
     choose_device(spec.precision)
     speak(

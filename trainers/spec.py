@@ -169,7 +169,8 @@ class ClassificationSpec:
 class AnswersSpec:
     """What is answered at each evaluation: the first ``prompts`` held-out ones, greedily; the texts are left sealed.
 
-    ``metric``, one of the packs', scores each answer against its reference.
+    Answers have the room that the longest of their references needs, at most ``max_new_tokens``. ``metric``, one of the
+    packs', scores each answer against its reference.
     """
 
     prompts: int = declared(Whole(0, 4096), 0)

@@ -266,15 +266,20 @@ def test_a_chosen_answer_that_calls_a_tool_is_not_compared_as_an_empty_one(bench
     assert "not tool_calls" in said[-1].message
 
 
-def test_records_longer_than_the_model_tells_positions_apart_are_refused(bench):
+def test_records_longer_than_the_model_tells_positions_apart_are_refused_and_prompts_are_cut_to_them(bench):
     turns = [{"role": "user", "content": "q" * 600}, {"role": "assistant", "content": "x"}]
-    bench.seal("train", [{"id": "a", "messages": turns}])
-    bench.spec(max_length=4096)
-    code, said = bench.command("run")
-    assert (code, said[-1].code) == (2, "data.long")
-    assert "512 positions" in said[-1].message
-    bench.spec(max_length=512, too_long="truncate")
+    for name in ("train", "test"):
+        bench.seal(name, [{"id": "a", "messages": turns}])
+    bench.spec(max_length=4096, too_long="truncate")
+    for command in ("validate", "fit", "run"):
+        code, said = bench.command(command)
+        assert (code, said[-1].code) == (2, "data.long")
+        assert "512 positions" in said[-1].message
+    bench.spec(max_length=512, too_long="truncate", max_steps=1)
     assert bench.command("run")[0] == 0
+    bench.spec(max_length=4096, too_long="truncate", max_steps=1)
+    code, said = bench.command("evaluate", "--metric", "exact_match", "--max-new-tokens", "1")
+    assert (code, said[-1].shortened) == (0, 1)
 
 
 def test_tools_of_another_shape_are_named_by_line(bench):

@@ -14,7 +14,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from compliance.vault import new_key
 from trainers import checkpoint, events
+from trainers.base_model import load_tokenizer
 from trainers.errors import EXIT_CANCELLED, EXIT_PAUSED
+from trainers.model_folder import check_folder
 from trainers.optimiser import Average
 from trainers.saved_step import saved_step
 
@@ -338,6 +340,7 @@ def test_the_best_by_a_metric_is_the_state_whose_answers_score_highest(bench, ki
     ]
     assert [line["id"] for line in lines] == ["v0", "v1", "v2", "v3"]
     assert sum(line["score"] for line in lines) / 4 == ranked[0][0].score
+    assert {line["answer"] for line in lines if not line["is_cut"]} == {"yes"}
     assert all(kit.secret in line["prompt"] for line in lines)
     assert kit.files_holding(bench.out, kit.secret.encode()) == []
 
@@ -349,6 +352,26 @@ def test_of_many_files_with_answers_the_first_and_the_last_ones_stay(bench, kit,
     assert code == 0, said[-1]
     assert [each.step for each in kit.of(events.AnswersMeasured, said)] == [0, 1, 2, 3, 4, 5]
     assert sorted(path.name[8:16] for path in bench.out.glob("answers-*")) == ["00000000", "00000004", "00000005"]
+
+
+def test_answers_have_the_room_that_their_references_need_and_those_that_do_not_end_in_it_are_marked(
+    bench, kit, tiny_model
+):
+    tokenizer = load_tokenizer(check_folder(tiny_model))
+    counts = {}
+    for words, most in ((1, 4096), (30, 4096), (30, 60)):
+        lines = kit.records(2, name="v")
+        for line in lines:
+            line["messages"][1]["content"] = "yes " * words
+        bench.seal("validation", lines)
+        bench.out = bench.root / f"{words}-{most}"
+        bench.spec(max_steps=1, answers={"prompts": 2, "max_new_tokens": most})
+        code, said = bench.command("run")
+        assert code == 0, said[-1]
+        looked = [json.loads(line) for line in bench.opened("answers-00000000.sealed", "answers-0").splitlines()]
+        assert all(line["is_cut"] for line in looked)  # an untuned model of random weights does not come to an end
+        counts[words, most] = min(len(tokenizer(line["answer"])["input_ids"]) for line in looked)
+    assert counts[1, 4096] < counts[30, 60] < counts[30, 4096]
 
 
 @pytest.mark.parametrize(

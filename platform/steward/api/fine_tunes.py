@@ -23,7 +23,7 @@ from steward.runs.dispatch import gathering, standing
 from steward.runs.forecast import foretell
 from steward.runs.methods import METHODS, WAYS
 from steward.runs.models import FineTune, Measurement, RunState
-from steward.runs.recipes import merged_recipe, spec_of, workflow_of
+from steward.runs.recipes import merged_recipe, spec_of, within_positions, workflow_of
 
 
 class FineTuneShape(serializers.ModelSerializer[FineTune]):
@@ -182,6 +182,10 @@ class ForecastShape(serializers.Serializer[Any]):
     micro_tokens = serializers.IntegerField(help_text="Tokens through the model at once.")
     is_recomputed = serializers.BooleanField(help_text="Layers keep their inputs only.")
     advice = serializers.CharField(help_text="A change that would fit; empty where it fits.")
+    longest_record = serializers.IntegerField(
+        help_text="Tokens that are read of one, at most what the base model tells apart."
+    )
+    longer_records = serializers.IntegerField(help_text="Training records that are likely longer: left out, or cut.")
     tokens = serializers.IntegerField()
     steps = serializers.IntegerField()
     seconds = serializers.FloatField(allow_null=True, help_text="None before the first run of the model.")
@@ -204,7 +208,7 @@ class FineTuneForecast(Door):
             raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
         domain = version.workspace.domain
         workflow = workflow_of(domain, version.dataset.workflow, asked["workflow"])
-        recipe = merged_recipe(domain, workflow, asked["changes"], version)
+        recipe = within_positions(merged_recipe(domain, workflow, asked["changes"], version), base_model)
         told = foretell(version, base_model, spec_of(recipe, METHODS[recipe["method"]]))
         if told is None:
             raise Missing("The model's folder or the training records are not there yet.", code="forecast_impossible")

@@ -29,6 +29,7 @@ class AnswerShape(serializers.Serializer[Any]):
     step = serializers.IntegerField()
     text = serializers.CharField(allow_blank=True)
     score = serializers.FloatField(allow_null=True, help_text="0 to 1.")
+    is_cut = serializers.BooleanField(help_text="Whether it had not ended when its room had.")
 
 
 class AskedShape(serializers.Serializer[Any]):

@@ -15,6 +15,7 @@ from steward.trainer_process import trainer_command, trainer_environment
 from trainers import events
 from trainers.errors import TrainerError
 from trainers.model_folder import check_folder
+from trainers.positions import positions_of
 
 PREPARE_SECONDS = 300
 
@@ -47,7 +48,7 @@ def inspect_folder(path: Path, digest: str | None = None) -> FolderFacts:
         path=path,
         digest=folder.digest,
         parameters=folder.parameters,
-        context_length=int(folder.config.get("max_position_embeddings", 0)),
+        context_length=positions_of(folder.config) or 0,
         disk_bytes=sum(each.stat().st_size for each in path.iterdir() if each.is_file()),
     )
 

@@ -28,7 +28,7 @@ from steward.runs.dispatch import (
 from steward.runs.fitting import parts_from_data
 from steward.runs.methods import method_of
 from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Priority, RunState
-from steward.runs.recipes import merged_recipe, with_changes, workflow_of
+from steward.runs.recipes import merged_recipe, with_changes, within_positions, workflow_of
 from steward.runs.sealed_outputs import sealed_outputs
 from steward.runs.shards import workflow_for, write_shard
 from steward.runs.signals import model_version_made
@@ -143,7 +143,7 @@ def _request(
     chosen = workflow_of(workspace.domain, version.dataset.workflow, workflow)
     if cloned_from is not None:
         changes = _cloned_settings(cloned_from, version, chosen, changes)
-    recipe = merged_recipe(workspace.domain, chosen, changes, subject=version)
+    recipe = within_positions(merged_recipe(workspace.domain, chosen, changes, subject=version), base_model)
     recipe |= parts_from_data(version, workflow_for(workspace.domain, chosen), method_of(recipe))
     if parent is not None and recipe.get("classification") != parent.recipe.get("classification"):
         raise Refused(

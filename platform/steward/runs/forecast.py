@@ -45,6 +45,8 @@ class Foretold:
     """Bytes, tokens, seconds, watt-hours. ``seconds`` and what follows from them are None where nothing is known.
 
     Memory is that of one of ``processes``, and so is what is free; tokens, steps, energy and cost are those of all.
+    ``longer_records`` of the training records are likely longer than ``longest_record`` tokens: they will be left out,
+    or with ``are_cut`` be cut.
     """
 
     fits: bool
@@ -54,6 +56,9 @@ class Foretold:
     micro_tokens: int
     is_recomputed: bool
     advice: str
+    longest_record: int
+    longer_records: int
+    are_cut: bool
     tokens: int
     steps: int
     seconds: float | None
@@ -67,14 +72,17 @@ class Foretold:
 def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Foretold | None:
     """The foreseeable need, or None while the model's folder or the version's training records are not there."""
     shape = _shape(base_model)
-    lengths = _lengths(version, base_model, spec, Split.TRAIN)
-    if shape is None or not lengths:
+    likely = _likely_lengths(version, base_model, spec, Split.TRAIN)
+    if shape is None or not likely:
         return None
+    lengths = _read_lengths(likely, spec)
     last = _last_run(base_model, spec)
     machine, free = _machine(last, spec.parallel.processes)
     verdict = choose_plan(spec, shape, lengths, machine, likely_forward(spec), free)
-    whole = work(spec, lengths, _lengths(version, base_model, spec, Split.VALIDATION))
+    held_out = _likely_lengths(version, base_model, spec, Split.VALIDATION)
+    whole = work(spec, lengths, _read_lengths(held_out, spec))
     scale = max(1.0, version.split_counts.get(Split.TRAIN, 0) / len(lengths))
+    longer = round(scale * sum(round(each) > _most_read(spec) for each in likely))
     steps = max(1, round(whole.steps * scale))
     if spec.max_steps is not None and steps > spec.max_steps:
         scale, steps = scale * spec.max_steps / steps, spec.max_steps
@@ -88,6 +96,9 @@ def foretell(version: DatasetVersion, base_model: BaseModel, spec: Spec) -> Fore
         micro_tokens=verdict.plan.micro_tokens,
         is_recomputed=verdict.plan.is_recomputed,
         advice=verdict.advice,
+        longest_record=spec.max_length,
+        longer_records=longer,
+        are_cut=spec.too_long == "truncate",
         tokens=tokens,
         steps=steps,
         seconds=seconds,
@@ -136,7 +147,7 @@ def _shape(base_model: BaseModel) -> ModelShape | None:
         return None
 
 
-def _lengths(version: DatasetVersion, base_model: BaseModel, spec: Spec, split: Split) -> list[int]:
+def _likely_lengths(version: DatasetVersion, base_model: BaseModel, spec: Spec, split: Split) -> list[float]:
     """Likely tokens of an even sample of a split's records; in the mean exact, where the version was trained on."""
     rows = Record.objects.filter(version=version, subject__split=split)
     stride = max(1, version.record_count // SAMPLE_RECORDS)
@@ -149,8 +160,16 @@ def _lengths(version: DatasetVersion, base_model: BaseModel, spec: Spec, split: 
     if known is not None and lengths:
         scale = known * len(lengths) / sum(lengths)
         lengths = [each * scale for each in lengths]
-    most = spec.max_length if read == 1 else 2 * spec.max_length
-    return [max(1, min(round(each), most)) for each in lengths]
+    return lengths
+
+
+def _most_read(spec: Spec) -> int:
+    """Tokens that are read of a record at most, of both its answers where it has two."""
+    return spec.max_length if spec.method not in READ_TIMES else 2 * spec.max_length
+
+
+def _read_lengths(likely: list[float], spec: Spec) -> list[int]:
+    return [max(1, min(round(each), _most_read(spec))) for each in likely]
 
 
 def _known_mean(version: DatasetVersion, base_model: BaseModel, method: str, split: Split) -> float | None:

@@ -11,14 +11,18 @@ from typing import Any
 from domains.packs import load_pack
 from domains.workflows import TrainingRecipe
 from steward.audit.actor import Refused
+from steward.catalog.models import BaseModel
 from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
 from trainers.spec import ParallelSpec, Spec, SpecError, read_spec
 
-#: What a run answers at each evaluation where nobody says otherwise. With the bundled model and six tokens an
-#: answer that is half a second of one core, times eleven: under one per cent of a run of ten minutes.
+#: What a run answers at each evaluation where nobody says otherwise, and what an answer takes at most; it gets the room
+#: that the longest reference needs. With the bundled model and six tokens an answer that is half a second of one core,
+#: times eleven: under one per cent of a run of ten minutes.
 SAMPLE_PROMPTS = 4
-SAMPLE_TOKENS = 48
+SAMPLE_TOKENS = 256
+#: The shortest longest record that a training spec may name.
+LEAST_LENGTH = 8
 #: What holds of `parallel` where a recipe does not say.
 USUAL_PARALLEL = asdict(ParallelSpec())
 _DIGEST = "sha256:" + "0" * 64
@@ -75,6 +79,18 @@ def merged_recipe(domain: str, workflow: str, changes: Mapping[str, Any], subjec
         )
     _check(recipe, method, subject)
     return _without_usual_parallel(recipe)
+
+
+def within_positions(recipe: dict[str, Any], base_model: BaseModel) -> dict[str, Any]:
+    """The recipe with records no longer than the base model tells positions apart, a soft prompt before them.
+
+    The longest record is a ceiling: what is longer is left out or cut, as the recipe says, and counted in the run.
+    """
+    if not base_model.context_length:
+        return recipe
+    most = base_model.context_length - recipe.get("prompt", {}).get("tokens", 0)
+    # Of a soft prompt that leaves no room the trainer says so, before its model is loaded.
+    return {**recipe, "max_length": min(recipe["max_length"], max(most, LEAST_LENGTH))}
 
 
 def _without_usual_parallel(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered after a step, and its score (0 to 1)."""
+    """What was answered after a step, its score (0 to 1), and whether it had not ended when its room had."""
 
     step: int
     text: str
     score: float | None
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ def sample_answers(fine_tune: FineTune) -> SampleAnswers:
     steps, given = [], defaultdict(list)
     for facts in answers_of(fine_tune):
         steps.append(Step(facts["step"], facts["metric"], facts["score"]))
-        for record_id, text, score in answer_lines(fine_tune, facts):
-            given[record_id].append(Answer(facts["step"], text, score))
+        for record_id, *answer in answer_lines(fine_tune, facts):
+            given[record_id].append(Answer(facts["step"], *answer))
     readable = _exchanges(fine_tune, list(given))
     asked = [Asked(each, *readable[each], answers) for each, answers in given.items() if each in readable]
     hidden = len(given) - len(asked)

@@ -104,8 +104,8 @@ def with_answers(fine_tune: FineTune, event: events.AnswersMeasured) -> list[dic
     return ordered[:1] + ordered[1:][1 - ANSWERS_KEPT :]
 
 
-def answer_lines(fine_tune: FineTune, facts: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None]]:
-    """(record, answer, score) of each prompt in one of the files.
+def answer_lines(fine_tune: FineTune, facts: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None, bool]]:
+    """(record, answer, score, whether the answer was cut for want of room) of each prompt in one of the files.
 
     Raises:
         VaultError, OSError: the file is not what the trainer wrote, or is gone.
@@ -113,7 +113,8 @@ def answer_lines(fine_tune: FineTune, facts: Mapping[str, Any]) -> Iterator[tupl
     with open_object(_sealed_answers(fine_tune, facts)) as file:
         for line in file:
             row = json.loads(line)
-            yield row["id"], row["answer"], row.get("score")
+            # Files of the first version do not tell what was cut.
+            yield row["id"], row["answer"], row.get("score"), row.get("is_cut", False)
 
 
 def record_losses(fine_tune: FineTune, part: str) -> Iterator[RecordLoss]:

@@ -89,9 +89,13 @@ def leave_train_losses(fine_tune: FineTune, losses: dict[str, tuple[float, float
 
 
 def leave_answers(fine_tune: FineTune, step: int, answers: dict[str, str], score: float = 0.5) -> None:
-    """An evaluation after `step` and what was answered by record, as `trainers.loop` and `trainers.answers` tell it."""
+    """An evaluation after `step` and what was answered by record, as `trainers.loop` and `trainers.answers` tell it.
+
+    Before the first step no answer came to its end.
+    """
     lines = [
         {"id": record, "prompt": "as it read it", "reference": "as it read it", "answer": text, "score": score}
+        | {"is_cut": not step}
         for record, text in answers.items()
     ]
     content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)

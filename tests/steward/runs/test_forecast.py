@@ -39,6 +39,10 @@ def test_memory_is_foretold_from_sizes_and_time_only_once_a_run_was_made(lenient
     told = foretell(version, tiny_base, spec())
     assert told is not None
     assert told.memory_bytes == sum(told.parts.values())
+    assert told.longer_records == 0
+    short = foretell(version, tiny_base, spec(max_length=16))
+    assert short is not None
+    assert short.longer_records == version.split_counts["train"]
     assert told.tokens > 30
     assert told.seconds is None
     assert told.cost is None

@@ -100,6 +100,7 @@ def test_conversations_of_no_pack_task_are_learnt_whole_and_judged_as_free_answe
         actor=house.analyst, version=house.approved(rows), base_model=tiny_base, name="try", changes=fast
     )
     assert fine_tune.workflow == "conversations"
+    assert fine_tune.recipe["max_length"] == tiny_base.context_length == 512  # the workflow would take more
     done = following.drive(str(fine_tune.pk))
     assert (done.state, done.failure) == (RunState.SUCCEEDED, "")
     counts = done.facts["data_train"]

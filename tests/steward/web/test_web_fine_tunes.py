@@ -265,6 +265,9 @@ def test_the_form_says_what_the_settings_will_need(
     assert "What it will need" in said
     assert "MiB" in said
     assert "known after the first run" in said
+    assert "left out" not in said
+    short = person.post(f"/w/{lenient.workspace.slug}/fine-tunes/preview/", given | {"max_length": "16"}).text
+    assert "training records will be left out" in short
 
 
 def test_a_run_shows_what_was_foretold_beside_what_it_took(lenient: House, base_model: Any, browser_of: Any) -> None:

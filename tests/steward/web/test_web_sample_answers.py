@@ -58,6 +58,8 @@ def test_the_page_sets_the_answers_of_each_evaluation_beside_what_is_expected(
     assert heads.index("Expected") < heads.index("Step 4") < heads.index("Step 0, untuned")
     assert cells.index("Dressing changed") < cells.index("It was dressed") < cells.index("I am an &lt;b&gt;assistant")
     assert page.count('<table class="answers">') == 3
+    untuned = cells.partition("I am an &lt;b&gt;assistant")[2]
+    assert (cells.count(">cut</span>"), untuned.count(">cut</span>")) == (1, 1)
     assert "what was done?" in page
     assert "as it read it" not in page
     assert looks() == [("done", {"records": 3, "steps": 2})]

@@ -33,7 +33,15 @@ from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.left_out import left_out
 from steward.runs.methods import METHODS, WAYS, Method, Way
 from steward.runs.models import FineTune, ModelVersion
-from steward.runs.recipes import decided, differences, merged_recipe, spec_of, with_changes, workflow_of
+from steward.runs.recipes import (
+    decided,
+    differences,
+    merged_recipe,
+    spec_of,
+    with_changes,
+    within_positions,
+    workflow_of,
+)
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
 from steward.web.hyperparameters import changes_of, further_values, shown_values
@@ -252,9 +260,11 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
         if source:
             context |= {"clone_source": source, "changed": differences(decided(source.recipe), planned)}
         version, model = _chosen(request)
+        planned = within_positions(planned, model)
         context |= shown_command(planned_spec(version, model, planned))
         person, named = request.user.get_username(), "" if model.is_bundled else model.name
-        usual, others = merged_recipe(pack.name, workflow, settings.others()), settings.others()
+        others = settings.others()
+        usual = within_positions(merged_recipe(pack.name, workflow, others), model)
         asked = others | {name: value for name, value in planned.items() if name not in ("method", "way")}
         context["command"] = fine_tune_command(person, request.POST, named, usual, asked)
         context["unfit"] = _unfit(version, settings)
