@@ -14,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -31,6 +32,8 @@ from trainers.sealed import CHECKPOINT_FILE, opened_sealed, write_sealed
 from trainers.tensor_file import Later, pieces_of_file, read_file
 
 SCHEMA = "steward.checkpoint/1"
+#: What a file system says that knows no second name of a file. Source: link(2).
+_ONE_NAME = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 _KEPT = re.compile(r"checkpoint-[0-9]{8,}\.sealed")
 
 
@@ -74,7 +77,7 @@ def keep_checkpoint(folder: Path, step: int, best_step: int, most: int) -> None:
     The kept file is the same one by a second name, so it costs no room and no time.
 
     Raises:
-        TrainerError: ``output.unusable``, also where the file system has no second names.
+        TrainerError: ``output.unusable``; ``output.one_name``, where the file system has no second names.
     """
     target = _kept_file(folder, step)
     staged = target.with_suffix(".partial")
@@ -86,9 +89,10 @@ def keep_checkpoint(folder: Path, step: int, best_step: int, most: int) -> None:
         for each in set(steps) - set(steps[-most:]) - {best_step}:
             _kept_file(folder, each).unlink()
     except OSError as fault:
-        raise TrainerError(
-            "output.unusable", f"{target}: {fault.strerror}", "give another folder, or set keep_checkpoints to 1"
-        ) from None
+        code, hint = "output.unusable", "free space or let the folder be written, then run again"
+        if fault.errno in _ONE_NAME:
+            code, hint = "output.one_name", "give another folder, or set keep_checkpoints to 1"
+        raise TrainerError(code, f"{target}: {fault.strerror}", hint) from None
 
 
 def checkpoint_file(folder: Path, step: int | None = None) -> Path:

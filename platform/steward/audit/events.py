@@ -165,7 +165,7 @@ FACTS: dict[Event, frozenset[str]] = {
         Event.FINE_TUNE_DISPATCHED: ("attempt", "train", "validation", "test", "device", "code", "spec"),
         Event.FINE_TUNE_RESUMED: ("attempt", "step"),
         Event.FINE_TUNE_PAUSE_REQUESTED: ("step",),
-        Event.FINE_TUNE_PAUSED: ("step", "has_checkpoint"),
+        Event.FINE_TUNE_PAUSED: ("step", "has_checkpoint", "code"),
         Event.FINE_TUNE_RESUME_REQUESTED: ("step",),
         Event.FINE_TUNE_CANCELLED: ("step",),
         Event.FINE_TUNE_FAILED: ("code", "step"),

@@ -209,7 +209,11 @@ class Demo:
             actor=self.actors["ana"], version=version, base_model=model, name=f"{self.workflow.title} {version.number}"
         )
         fine_tune = self._await(
-            fine_tune, "Fine-tune", lambda f: f.is_over, lambda f: (f.step, f.steps or 1), lambda f: _loss_told(f)
+            fine_tune,
+            "Fine-tune",
+            lambda f: f.is_over or f.state == RunState.PAUSED,
+            lambda f: (f.step, f.steps or 1),
+            lambda f: _loss_told(f),
         )
         if fine_tune.state != RunState.SUCCEEDED:
             raise DemoFailed(f"The fine-tune {fine_tune.get_state_display().lower()}: {fine_tune.failure}")

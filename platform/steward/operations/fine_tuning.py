@@ -45,8 +45,10 @@ def follow(fine_tune: FineTune, say: Say) -> None:
 
 
 def tell_paused(fine_tune: FineTune, say: Say) -> None:
-    """Says where it stands and how it goes on."""
+    """Says where it stands, why if nobody asked for it, and how it goes on."""
     place = f"after step {fine_tune.step} of {fine_tune.steps}" if fine_tune.step else "before its first step"
+    if fine_tune.failure:
+        say(fine_tune.failure)
     say(f"{fine_tune.pk} is paused {place}. Next: manage.py run resume {str(fine_tune.pk)[:8]} --as USER")
 
 

@@ -1,5 +1,6 @@
 """Everything that changes fine-tunes, from the request to the model version."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -30,12 +31,12 @@ from steward.runs.methods import method_of
 from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Priority, RunState
 from steward.runs.recipes import merged_recipe, with_changes, within_positions, workflow_of
 from steward.runs.sealed_outputs import sealed_outputs
-from steward.runs.shards import workflow_for, write_shard
+from steward.runs.shards import Shard, workflow_for, write_shard
 from steward.runs.signals import model_version_made
 from steward.runs.specs import build_spec, discard_checkpoint, output_context, run_folder, write_spec
 from steward.vault.keys import make_key
 from steward.vault.models import KeyLevel, SealedObject
-from steward.vault.objects import ObjectWriter, destroy_with_key, open_object
+from steward.vault.objects import ObjectWriter, destroy_with_key, object_path, open_object
 from trainers.events import RunFinished
 
 CHUNK_BYTES = 1 << 20
@@ -233,34 +234,42 @@ def dispatch_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     if locked.run_key is not None:  # it was paused: keys, shards and spec are there
         locked.state = RunState.RUNNING
         locked.save(update_fields=["state"])
-        record(locked, attempt=locked.attempt + 1, device="local", code=code_digest())
+        record(locked, attempt=locked.attempt + 1, device=locked.pool, code=code_digest())
         return locked
-    version = locked.dataset_version
-    workflow = workflow_for(locked.workspace.domain, locked.workflow)
-    locked.run_key = make_key(locked.workspace, KeyLevel.RUN, version.dataset.key)
+    locked.run_key = make_key(locked.workspace, KeyLevel.RUN, locked.dataset_version.dataset.key)
     locked.output_key = make_key(locked.workspace, KeyLevel.MODEL)
-    shards = [
-        write_shard(version, workflow, locked.method, split, locked.run_key)
-        for split in (Split.TRAIN, Split.VALIDATION)
-    ]
-    counts = {str(shard.split): shard.records for shard in shards}
-    for shard in shards:
-        if not shard.records:
-            raise Refused(
-                f"{version} has no readable records in its {shard.split.label.lower()} part. Import more records.",
-                code="split_empty",
-                subject=locked,
-            )
-        shard.sealed.save(force_insert=True)
-    spec = build_spec(locked, {str(shard.split): shard.sealed for shard in shards}, start=_start(locked))
-    written = write_spec(run_folder(locked), "spec.json", spec)
+    with contextlib.ExitStack() as unless_dispatched:
+        shards = []
+        for split in (Split.TRAIN, Split.VALIDATION):
+            shards.append(_seal_shard(locked, split))
+            # Its row goes with the transaction; the file would stay for a week on a disk that is full already.
+            unless_dispatched.callback(object_path(shards[-1].sealed).unlink, missing_ok=True)
+        spec = build_spec(locked, {str(shard.split): shard.sealed for shard in shards}, start=_start(locked))
+        written = write_spec(run_folder(locked), "spec.json", spec)
+        unless_dispatched.pop_all()
     digest = sha256_digest(written.read_bytes())
     locked.facts = {"code_digest": code_digest(), "library_versions": library_versions()}
     locked.state = RunState.RUNNING
     locked.started_at = timezone.now()
     locked.save()
+    counts = {str(shard.split): shard.records for shard in shards}
     record(locked, attempt=1, device=locked.pool, code=code_digest(), spec=digest, **counts)
     return locked
+
+
+def _seal_shard(fine_tune: FineTune, split: Split) -> Shard:
+    version = fine_tune.dataset_version
+    assert fine_tune.run_key is not None
+    workflow = workflow_for(fine_tune.workspace.domain, fine_tune.workflow)
+    shard = write_shard(version, workflow, fine_tune.method, split, fine_tune.run_key)
+    if not shard.records:
+        raise Refused(
+            f"{version} has no readable records in its {split.label.lower()} part. Import more records.",
+            code="split_empty",
+            subject=fine_tune,
+        )
+    shard.sealed.save(force_insert=True)
+    return shard
 
 
 @audited(Event.FINE_TUNE_RESUMED)
@@ -310,20 +319,29 @@ def pause_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
 
 
 @audited(Event.FINE_TUNE_PAUSED)
-def finish_pause(*, actor: Actor, fine_tune: FineTune, has_checkpoint: bool, event_offset: int) -> FineTune:
-    """Puts a run aside once its trainer is gone.
+def put_aside(
+    *, actor: Actor, fine_tune: FineTune, has_checkpoint: bool, event_offset: int, code: str = "", message: str = ""
+) -> FineTune:
+    """Pauses a run whose trainer is gone: because somebody asked, or, with a code, because it cannot go on as it is.
 
     Args:
         has_checkpoint: whether it will go on from a step, or begin anew.
         event_offset: bytes of the event file that were read, the trainer's last word included.
+        code: stable, as of a failure.
+        message: why, and what a person does before it is resumed.
+
+    Raises:
+        Refused: it is over, about to be cancelled, or nobody asked and there is no code.
     """
     locked = _lock(fine_tune)
-    if locked.state != RunState.PAUSING:
+    unasked = (RunState.QUEUED, RunState.RUNNING) if code else ()
+    if locked.state not in (RunState.PAUSING, *unasked):
         raise Refused(f"{locked} is {locked.get_state_display().lower()}.", code="wrong_state", subject=locked)
     locked.state, locked.event_offset = RunState.PAUSED, event_offset
     locked.process_id, locked.cluster_job = None, ""
-    locked.save(update_fields=["state", "event_offset", "process_id", "cluster_job"])
-    record(locked, step=locked.step, has_checkpoint=has_checkpoint)
+    locked.failure_code, locked.failure = code, message[:600]
+    locked.save(update_fields=["state", "event_offset", "process_id", "cluster_job", "failure_code", "failure"])
+    record(locked, step=locked.step, has_checkpoint=has_checkpoint, code=code or None)
     return locked
 
 
@@ -348,8 +366,8 @@ def resume_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
             code="records_erased",
             subject=locked,
         )
-    locked.state = RunState.QUEUED
-    locked.save(update_fields=["state"])
+    locked.state, locked.failure_code, locked.failure = RunState.QUEUED, "", ""
+    locked.save(update_fields=["state", "failure_code", "failure"])
     record(locked, step=locked.step)
     _queue(locked)
     return locked
@@ -374,7 +392,8 @@ def cancel_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     end_claim(locked.pk)
     if locked.run_key is None:
         locked.state, locked.finished_at = RunState.CANCELLED, timezone.now()
-        locked.save(update_fields=["state", "finished_at"])
+        locked.failure_code = locked.failure = ""
+        locked.save(update_fields=["state", "finished_at", "failure_code", "failure"])
         return locked
     transaction.on_commit(lambda: discard_checkpoint(locked))
     return _end(locked, RunState.CANCELLED)
@@ -453,6 +472,8 @@ def _end(fine_tune: FineTune, state: RunState, **changes: Any) -> FineTune:
         "finished_at": timezone.now(),
         "process_id": None,
         "cluster_job": "",
+        "failure_code": "",
+        "failure": "",
         **changes,
     }.items():
         setattr(locked, name, value)

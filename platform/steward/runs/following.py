@@ -4,7 +4,8 @@ Guarantees that killing the worker or the trainer at any moment loses nothing bu
 living trainer, or starts one that resumes from the last checkpoint. Three trainers that die without a word are a
 failure; one that its place gave up before it had room to begin has not died, and is asked for anew. Each event is
 applied once, together with the file position behind it. A paused run has no trainer and waits for whoever resumes it;
-its next trainer goes on from the checkpoint.
+its next trainer goes on from the checkpoint. A run that cannot go on for a reason outside of it keeps its checkpoint:
+it is paused with the reason, and so is every run that a full disk stops, also before its first checkpoint.
 """
 
 import math
@@ -17,7 +18,7 @@ from django.utils import timezone
 from compliance.vault import VaultError
 from steward.audit.actor import Actor, Refused, UserError
 from steward.recovery import CONNECTION_LOST, unforeseen
-from steward.runs import actions
+from steward.runs import actions, disk
 from steward.runs.curves import QUANTITIES
 from steward.runs.dispatch import WAITING
 from steward.runs.launchers import Launcher, LaunchError, launcher_of
@@ -27,6 +28,7 @@ from steward.runs.sealed_outputs import ANSWERS, facts_of, part_of, with_answers
 from steward.runs.specs import checkpoint_of, discard_checkpoint, run_folder
 from steward.vault.keys import open_key
 from trainers import events
+from trainers.saved_step import saved_step
 from trainers.spec import SpecError
 
 WORKER = Actor.system("worker")
@@ -38,10 +40,15 @@ MAX_LINE_BYTES = 8 << 20
 NO_KEYS = "keys.missing"
 # Source: trainers.parallel, what is left to say when one of several processes was killed.
 ONE_LOST = "parallel.lost"
+#: Begins the codes of what went wrong between a cluster and the run, which the run is not to blame for.
+OF_THE_CLUSTER = "remote."
 
 
 def drive(fine_tune_id: str) -> FineTune:
-    """Brings a fine-tune to its end, from wherever it is. Blocks while it trains. Leaves no checkpoint behind."""
+    """Brings a fine-tune to its end, or aside, from wherever it is. Blocks while it trains.
+
+    Of one that is over no checkpoint is left.
+    """
     try:
         fine_tune = _drive(fine_tune_id)
     except CONNECTION_LOST:
@@ -60,15 +67,38 @@ def drive(fine_tune_id: str) -> FineTune:
 def _drive(fine_tune_id: str) -> FineTune:
     fine_tune = _load(fine_tune_id)
     if fine_tune.state == RunState.QUEUED:
-        try:
-            fine_tune = actions.dispatch_fine_tune(actor=WORKER, fine_tune=fine_tune)
-        except (UserError, VaultError, SpecError) as error:
-            fine_tune = _load(fine_tune_id)
-            if fine_tune.state != RunState.QUEUED:  # cancelled or paused a moment ago
-                return fine_tune
-            code = getattr(error, "code", "dispatch_failed")
-            return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=str(error))
-    silent_deaths, launcher = 0, launcher_of(fine_tune)
+        fine_tune = _dispatch(fine_tune)
+    launcher = launcher_of(fine_tune)
+    try:
+        return _follow(fine_tune, launcher)
+    except OSError as error:
+        if not disk.is_to_blame(error):
+            raise
+        fine_tune = _load(fine_tune_id)
+        launcher.abandon(fine_tune)
+        return _pause(fine_tune, disk.UNUSABLE, disk.in_words(error))
+
+
+def _dispatch(fine_tune: FineTune) -> FineTune:
+    """Lets a queued run begin; it is another state's where that went wrong."""
+    try:
+        return actions.dispatch_fine_tune(actor=WORKER, fine_tune=fine_tune)
+    except (UserError, VaultError, SpecError) as error:
+        code, message = getattr(error, "code", "dispatch_failed"), str(error)
+    except OSError as error:
+        if not disk.is_to_blame(error):
+            raise
+        code, message = disk.UNUSABLE, disk.in_words(error)
+    fine_tune = _load(str(fine_tune.pk))
+    if fine_tune.state != RunState.QUEUED:  # cancelled or paused a moment ago
+        return fine_tune
+    if code in disk.CODES:
+        return _pause(fine_tune, code, message)
+    return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=message)
+
+
+def _follow(fine_tune: FineTune, launcher: Launcher) -> FineTune:
+    silent_deaths = 0
     while fine_tune.state in DRIVEN_STATES:
         if not launcher.is_alive(fine_tune):
             launcher.follow(fine_tune)
@@ -78,20 +108,23 @@ def _drive(fine_tune_id: str) -> FineTune:
                 return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
             if fine_tune.state == RunState.PAUSING:
                 return _pause(fine_tune)
+            # A trainer that finds no room for a word ends without one, and the next one would do no better.
+            if lacking := disk.lacking(fine_tune):
+                return _pause(fine_tune, disk.UNUSABLE, lacking)
             if silent_deaths == MAX_SILENT_DEATHS:
                 message = "The trainer was killed again and again. Is memory or disk short? See `manage.py doctor`."
-                return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code="trainer_killed", message=message)
+                return _stop_short(fine_tune, "trainer_killed", message)
             silent_deaths += fine_tune.was_launched and not launcher.never_began(fine_tune)
             try:
                 _launch(fine_tune, launcher)
             except LaunchError as error:
-                return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=error.code, message=str(error))
+                return _stop_short(fine_tune, error.code, str(error))
         launcher.follow(fine_tune)
         ended = _apply_new_events(fine_tune)
         if ended:
             return _finish(fine_tune, ended, launcher)
         time.sleep(POLL_SECONDS)
-        fine_tune = _load(fine_tune_id)
+        fine_tune = _load(str(fine_tune.pk))
         if fine_tune.state == RunState.CANCELLING:
             launcher.cancel(fine_tune)
         if fine_tune.state == RunState.PAUSING:
@@ -252,17 +285,30 @@ def _evaluated(fine_tune: FineTune, step: int, measurements: dict[tuple[str, int
     return measurements[place]
 
 
-def _pause(fine_tune: FineTune) -> FineTune:
-    """Puts a run aside whose trainer is gone, behind everything that it said."""
+def _pause(fine_tune: FineTune, code: str = "", why: str = "") -> FineTune:
+    """Puts a run aside whose trainer is gone, behind everything that it said; with a code if nobody asked for it."""
     said = run_folder(fine_tune) / "events.jsonl"
     _, offset = _whole_lines(said, fine_tune.event_offset) if said.exists() else ([], 0)
-    has_checkpoint = checkpoint_of(fine_tune).exists()
+    step, has_checkpoint = saved_step(run_folder(fine_tune))
+    place = f"It goes on after step {step}" if has_checkpoint else "Nothing was kept of it yet: it begins anew"
     try:
-        return actions.finish_pause(
-            actor=WORKER, fine_tune=fine_tune, has_checkpoint=has_checkpoint, event_offset=offset
+        return actions.put_aside(
+            actor=WORKER,
+            fine_tune=fine_tune,
+            has_checkpoint=has_checkpoint,
+            event_offset=offset,
+            code=code,
+            message=code and f"{why.rstrip('.')}. {place} when it is resumed.",
         )
     except Refused:  # cancelled a moment ago
         return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
+
+
+def _stop_short(fine_tune: FineTune, code: str, why: str) -> FineTune:
+    """Ends a run for a reason outside of it; one that has a checkpoint is put aside instead, for a person to mend."""
+    if checkpoint_of(fine_tune).exists():
+        return _pause(fine_tune, code, why)
+    return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=code, message=why)
 
 
 def _finish(fine_tune: FineTune, ended: events.Event, launcher: Launcher) -> FineTune:
@@ -281,5 +327,9 @@ def _finish(fine_tune: FineTune, ended: events.Event, launcher: Launcher) -> Fin
             return actions.finish_cancelled(actor=WORKER, fine_tune=fine_tune)
         case events.RunFailed():
             message = f"{ended.message}; {ended.hint}"
+            if ended.code in disk.CODES:
+                return _pause(fine_tune, ended.code, message)
+            if ended.code.startswith(OF_THE_CLUSTER):
+                return _stop_short(fine_tune, ended.code, message)
             return actions.fail_fine_tune(actor=WORKER, fine_tune=fine_tune, code=ended.code, message=message)
     raise AssertionError(ended)

@@ -83,7 +83,9 @@ class FineTune(models.Model):
     flops = models.FloatField(default=0)
     facts = models.JSONField(default=dict, help_text="What the trainer said of device, precision and data.")
     failure_code = models.CharField(max_length=60, blank=True)
-    failure = models.CharField(max_length=600, blank=True)
+    failure = models.CharField(
+        max_length=600, blank=True, help_text="Why it failed; of a paused one why it cannot go on, and what to do."
+    )
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)

@@ -188,8 +188,9 @@ def _fine_tune_tickets(workspace: Workspace) -> Iterator[tuple[str, Ticket]]:
             case RunState.QUEUED:
                 ticket = Ticket(row.name, "queued", url, "info", is_live=True)
             case RunState.PAUSED:
-                text = f"paused at step {row.step:,} of {row.steps:,}" if row.steps else "paused"
-                ticket = Ticket(row.name, text, url, "warn", Permission.START_FINE_TUNE, done=row.step, total=row.steps)
+                how, tone = ("put aside", "bad") if row.failure else ("paused", "warn")
+                text = f"{how} at step {row.step:,} of {row.steps:,}" if row.steps else how
+                ticket = Ticket(row.name, text, url, tone, Permission.START_FINE_TUNE, done=row.step, total=row.steps)
             case _:
                 text = f"step {row.step:,} of {row.steps:,}" if row.steps else "starting"
                 ticket = Ticket(row.name, text, url, "info", is_live=True, done=row.step, total=row.steps)

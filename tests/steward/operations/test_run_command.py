@@ -50,8 +50,11 @@ def state(fine_tune: FineTune) -> str:
 
 
 def test_a_running_one_is_paused_once_its_trainer_is_gone(lenient: House, running: FineTune, worker: Any) -> None:
-    worker(lambda: actions.finish_pause(actor=lenient.analyst, fine_tune=running, has_checkpoint=True, event_offset=0))
+    told = {"code": "output.unusable", "message": "The disk is full; free space."}
+    where = {"has_checkpoint": True, "event_offset": 0}
+    worker(lambda: actions.put_aside(actor=lenient.analyst, fine_tune=running, **where, **told))  # type: ignore[arg-type]
     said = run(lenient, "pause", running)
+    assert told["message"] in said
     assert state(running) == RunState.PAUSED
     assert f"Next: manage.py run resume {str(running.pk)[:8]}" in said
     with pytest.raises(CommandError, match="only what runs or is queued can be paused"):

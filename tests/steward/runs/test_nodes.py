@@ -1,6 +1,7 @@
 """Trainers on several machines, here other processes: fed all at once, and each heard when it says why it ended."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -145,6 +146,22 @@ def test_a_node_that_failed_before_the_first_said_a_word_says_why_the_run_ended(
     nodes.fetch()
     assert nodes.is_over
     assert told(fine_tune) == [why]
+
+
+def test_a_disk_here_that_is_full_is_told_and_a_line_that_breaks_is_not(nodes: Nodes) -> None:
+    class Adapter(Link):
+        def changed(self) -> list[str]:
+            return ["adapter.sealed"]
+
+        def get(self, _name: str, target: Path) -> None:
+            raise fault
+
+    for fault in (ConnectionResetError(errno.ECONNRESET, "reset"), OSError(errno.ENOSPC, "No space left on device")):
+        nodes._links = {0: Adapter(0, b"")}  # type: ignore[dict-item]
+        is_full = fault.errno == errno.ENOSPC
+        with pytest.raises(OSError, match="No space left") if is_full else contextlib.nullcontext():
+            nodes.fetch()
+        assert nodes._links == {}  # taken up again, if the run goes on
 
 
 def test_a_port_for_the_other_nodes_that_is_taken_ends_the_run_in_words(

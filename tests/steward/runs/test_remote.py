@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from steward.runs.launchers.node_link import NodeLink
+from tests.steward.runs.test_disk import file_size_limit
 from trainers import events
 from trainers.channel import ChannelError, public
 
@@ -108,6 +109,13 @@ def test_a_remote_trainer_makes_the_adapter_that_one_at_hand_would(bench, kit, r
     said = wait(link, bool)
     assert said[-1].name == "run.finished", said[-1]
     assert {"adapter.sealed", "checkpoint.sealed", "events.jsonl"} <= {*link.changed()}
+    (tmp_path / "here").mkdir()
+    with file_size_limit(1000), pytest.raises(OSError, match="File too large"):
+        link.get("adapter.sealed", tmp_path / "here" / "adapter.sealed")
+    assert [*(tmp_path / "here").iterdir()] == []  # a disk that is full is not left with half a file
+    link.close()
+    link = link_to(heard, platform)
+    link.look()
     link.get("adapter.sealed", tmp_path / "adapter.sealed")
     link.leave()
     link.close()

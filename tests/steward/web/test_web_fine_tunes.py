@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from steward.runs.actions import put_aside
 from steward.runs.dispatch import WAITING
 from steward.runs.downloads import neutral_cell
-from steward.runs.following import _apply_new_events
+from steward.runs.following import WORKER, _apply_new_events
 from steward.runs.models import FineTune, Measurement, RunState
 from steward.runs.specs import run_folder
 from tests.steward.house import House, visits
@@ -193,6 +194,15 @@ def test_a_run_is_paused_resumed_and_continued_by_buttons(lenient: House, browse
         assert next_button in person.get(address).text
     assert person.post(f"{address}continue/", {"epochs": "2"}).status_code == 409
     assert browser_of(lenient.reviewer).post(f"{address}pause/").status_code == 403
+
+    why = {"code": "output.unusable", "message": "The disk is full; free space."}
+    put_aside(actor=WORKER, fine_tune=fine_tune, has_checkpoint=True, event_offset=0, **why)
+    told = person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()
+    assert (told["state"], told["failure_code"], told["failure"]) == ("paused", *why.values())
+    for text in ("Put aside: output.unusable", why["message"], f"{address}resume/"):
+        assert text in person.get(address).text
+    person.post(f"{address}resume/")
+    assert "Put aside" not in person.get(address).text
 
 
 @pytest.fixture

@@ -50,6 +50,9 @@ class Launcher(Protocol):
     def collect(self, fine_tune: FineTune) -> None:
         """Cleans up behind a trainer that has said its last word."""
 
+    def abandon(self, fine_tune: FineTune) -> None:
+        """Ends the trainer, if it runs, and cleans up behind it; what was not brought here is given up."""
+
 
 class LaunchError(Exception):
     """A trainer cannot be started; `code` is stable, the message says why and what to do."""

@@ -50,3 +50,8 @@ class LocalLauncher:
     def collect(self, fine_tune: FineTune) -> None:
         """Leaves no zombie."""
         processes.collect(fine_tune.process_id)
+
+    def abandon(self, fine_tune: FineTune) -> None:
+        """SIGTERM, and leaves no zombie."""
+        self.cancel(fine_tune)
+        self.collect(fine_tune)

@@ -1,6 +1,7 @@
 """The platform's end of the channel to a trainer on another machine; the other end is `trainers.remote`.
 
-Guarantees that a file that was fetched is there whole or not at all. Does not reconnect; whoever holds the link does.
+Guarantees that a file that was fetched is there whole or not at all, also on a disk that fills up. Does not
+reconnect; whoever holds the link does.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from compliance.vault import atomic_output
 from trainers.channel import ChannelError, connect
 from trainers.remote import CHUNK_BYTES
 
@@ -83,13 +85,11 @@ class NodeLink:
         """Fetches a file whole and puts it in place at once."""
         about = self._files[name]
         left = self._ask({"do": "get", "name": name, "offset": 0})["bytes"]
-        staging = target.with_name(f".{target.name}.fetched")
-        with staging.open("wb") as file:
+        with atomic_output(target) as file:
             while left > 0:
                 chunk = self._session.receive()
                 left -= len(chunk)
                 file.write(chunk)
-        os.replace(staging, target)
         self._fetched[name] = about
 
     def read(self, name: str, offset: int, until: int) -> bytes:

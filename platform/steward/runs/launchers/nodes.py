@@ -3,7 +3,8 @@
 Guarantees: nothing is handed over before all of them are there; each gets spec, sealed shards, checkpoint and keys over
 its own channel, and those of several machines the secret and the places of their ring (`trainers.ring`); checkpoints,
 adapter and events come from the first one, of the others the events are kept beside; if the first one lost another one,
-that one's own last words count. Does not start or end machines; see `ray_jobs`.
+that one's own last words count. A line that breaks is taken up again; what the disk here does not take is raised as the
+`OSError` that it is. Does not start or end machines; see `ray_jobs`.
 
 `cluster.json` in the run's folder says what of `events.jsonl` is older than the trainers, and what was done already.
 """
@@ -20,6 +21,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from django.conf import settings
 
+from compliance.vault import atomic_output
+from steward.runs import disk
 from steward.runs.dispatch import wanted_devices, wanted_nodes
 from steward.runs.launchers.node_link import NodeLink
 from steward.runs.models import FineTune
@@ -115,8 +118,10 @@ class Nodes:
         if self.are_all_linked and not all(link.is_started for link in self._links.values()):
             try:
                 self._hand_over(heard)
-            except (ChannelError, OSError):
+            except (ChannelError, OSError) as error:
                 self.close()
+                if disk.is_to_blame(error):
+                    raise
         self._give_up_on(heard)
 
     def _link_to(self, place: RemoteListening) -> NodeLink:
@@ -189,8 +194,10 @@ class Nodes:
                     self._listen(node, link)
                 else:
                     self._fetch(link)
-            except (ChannelError, OSError):
+            except (ChannelError, OSError) as error:
                 self._drop(node)
+                if disk.is_to_blame(error):
+                    raise
         if self.count > 1 and self.is_over and not self._has_ended_well():
             self._hear_last_words()
 
@@ -280,7 +287,8 @@ class Nodes:
         return notes
 
     def _write_notes(self, notes: Mapping[str, Any]) -> None:
-        (self._folder / NOTES_FILE).write_text(json.dumps(notes))
+        with atomic_output(self._folder / NOTES_FILE) as file:
+            file.write(json.dumps(notes).encode())
 
 
 def told_by(text: str) -> list[Any]:

@@ -75,10 +75,11 @@ class RayLauncher:
         if not is_same_attempt:
             self._nodes.begin_notes()
         fine_tune.save(update_fields=["cluster_job", "attempt", "heartbeat_at"])
+        code = staged_code()
         try:
             self._client().submit_job(
                 submission_id=fine_tune.cluster_job,
-                runtime_env={"working_dir": str(staged_code())},
+                runtime_env={"working_dir": str(code)},
                 **_job(self._nodes, fine_tune),
             )
         except OSError as error:
@@ -190,6 +191,10 @@ class RayLauncher:
         self.follow(fine_tune)
         self._forget(fine_tune)
 
+    def abandon(self, fine_tune: FineTune) -> None:
+        """Lets the nodes forget the run as it is."""
+        self._forget(fine_tune)
+
     def _forget(self, fine_tune: FineTune) -> None:
         """Ends the job, by force if the trainers do not leave, and keeps what Ray logged of it."""
         if self._nodes is not None:
@@ -260,14 +265,20 @@ def staged_code() -> Path:
     if folder.exists():
         return folder
     staging = folder.with_name(f".{folder.name}.{timezone.now().timestamp():.0f}")
-    for package in _PACKAGES:
-        root = Path(settings.ROOT, package)
-        for pattern in _CODE:
-            for source in root.rglob(pattern):
-                if source.stat().st_size < 1 << 20:
-                    target = staging / source.relative_to(settings.ROOT)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source, target)
-    with contextlib.suppress(OSError):  # another worker was faster
-        staging.rename(folder)
+    try:
+        for package in _PACKAGES:
+            _copy_code(Path(settings.ROOT, package), staging)
+        with contextlib.suppress(OSError):  # another worker was faster
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def _copy_code(package: Path, staging: Path) -> None:
+    for pattern in _CODE:
+        for source in package.rglob(pattern):
+            if source.stat().st_size < 1 << 20:
+                target = staging / source.relative_to(settings.ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
