@@ -142,6 +142,9 @@ STEWARD_RAY_RING_PORT = environment.whole_number("STEWARD_RAY_RING_PORT", defaul
 STEWARD_RAY_GATHER_SECONDS = environment.whole_number(
     "STEWARD_RAY_GATHER_SECONDS", default=120, minimum=1, maximum=86400
 )
+STEWARD_RAY_BEGIN_SECONDS = environment.whole_number(
+    "STEWARD_RAY_BEGIN_SECONDS", default=86_400, minimum=1, maximum=31 * 86_400
+)
 STEWARD_RAY_MODELS = environment.text("STEWARD_RAY_MODELS")
 # Answers that the OpenAI-compatible interface gives at the same time, each in one of the web server's threads: in all,
 # and to one token; and requests of one token a minute.

@@ -19,7 +19,7 @@ from steward.catalog.models import BaseModel
 from steward.code import code_digest, library_versions
 from steward.datasets.models import DatasetVersion, Split, Subject, VersionState
 from steward.runs.dispatch import (
-    claim_devices,
+    claim_for,
     end_claim,
     present_pool,
     refuse_hopeless,
@@ -183,7 +183,7 @@ def _request(
         **({} if parent is None else {"parent": str(parent.pk), "parent_adapter": parent.model_version.adapter_digest}),
     )
     if not held:
-        _queue(fine_tune)
+        claim_for(fine_tune)
     return fine_tune
 
 
@@ -193,18 +193,6 @@ def _cloned_settings(
     if source.workspace_id != version.workspace_id:
         raise Refused("A clone stays in the workspace of its source.", code="other_workspace", subject=version)
     return with_changes(source.recipe, changes) if workflow == source.workflow else dict(changes)
-
-
-def _queue(fine_tune: FineTune) -> None:
-    claim_devices(
-        workspace=fine_tune.workspace,
-        subject=fine_tune.pk,
-        task="runs.drive_fine_tune",
-        argument="fine_tune_id",
-        priority=fine_tune.priority,
-        wanted=wanted_devices(fine_tune.recipe),
-        pool=fine_tune.pool,
-    )
 
 
 @audited(Event.FINE_TUNE_APPROVED)
@@ -221,7 +209,7 @@ def approve_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     locked.state = RunState.QUEUED
     locked.save(update_fields=["state"])
     record(locked)
-    _queue(locked)
+    claim_for(locked)
     return locked
 
 
@@ -369,7 +357,7 @@ def resume_fine_tune(*, actor: Actor, fine_tune: FineTune) -> FineTune:
     locked.state, locked.failure_code, locked.failure = RunState.QUEUED, "", ""
     locked.save(update_fields=["state", "failure_code", "failure"])
     record(locked, step=locked.step)
-    _queue(locked)
+    claim_for(locked)
     return locked
 
 

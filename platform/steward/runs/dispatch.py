@@ -1,8 +1,9 @@
 """The queue for devices: claims are made here, given devices, and ended.
 
 Guarantees: the plan of `scheduling` is carried out under one lock, together with the jobs it starts, in the transaction
-of whoever asks; a claim outlives the worker that works for it, and is ended with its job even if nobody said so. Does
-not record anything in the ledger: the actions that ask for work do, and the one that begins it.
+of whoever asks; a claim outlives the worker that works for it, and is ended with its job even if nobody said so; no
+fine-tune that is queued or runs is without one for long. Does not record anything in the ledger: the actions that ask
+for work do, and the one that begins it.
 
 Example:
     claim_devices(workspace=w, subject=fine_tune.pk, task="runs.drive_fine_tune", argument="fine_tune_id")
@@ -27,7 +28,7 @@ from steward.audit.actor import Refused
 from steward.recovery import CONNECTION_LOST
 from steward.runs.claims import Allowance, DeviceClaim, Pool, Priority, month_start
 from steward.runs.launchers.devices import local_devices
-from steward.runs.models import FineTune, RunState
+from steward.runs.models import DRIVEN_STATES, FineTune, RunState
 from steward.runs.scheduling import (
     WINDOW_SECONDS,
     Account,
@@ -140,6 +141,19 @@ def claim_devices(
     return claim
 
 
+def claim_for(fine_tune: FineTune) -> DeviceClaim:
+    """Asks for the devices of a fine-tune; as `claim_devices`."""
+    return claim_devices(
+        workspace=fine_tune.workspace,
+        subject=fine_tune.pk,
+        task="runs.drive_fine_tune",
+        argument="fine_tune_id",
+        priority=fine_tune.priority,
+        wanted=wanted_devices(fine_tune.recipe),
+        pool=fine_tune.pool,
+    )
+
+
 def end_claim(subject: uuid.UUID) -> None:
     """Gives the devices of `subject` to whoever is next, or takes it out of the queue."""
     with transaction.atomic():
@@ -156,10 +170,16 @@ def reorder(subject: uuid.UUID, priority: int) -> None:
 
 
 def place_waiting() -> None:
-    """Ends the claims of jobs that are over, and starts whatever may start. Cheap; called on a clock as well."""
+    """Ends the claims of jobs that are over, and starts whatever may start. Cheap; called on a clock as well.
+
+    A fine-tune whose job is over and which is not (its database was away for longer than jobs are tried) asks anew.
+    """
     with transaction.atomic():
         _lock()
         _end_orphans()
+        claimed = DeviceClaim.objects.filter(ended_at=None).values("subject")
+        for left in FineTune.objects.filter(state__in=(RunState.QUEUED, *DRIVEN_STATES)).exclude(pk__in=claimed):
+            claim_for(left)
         _place()
 
 
@@ -222,7 +242,8 @@ def gathering(fine_tune: FineTune) -> Gathering | None:
     wanted, large = waits["wanted"], waits["large"]
     if large is None:
         text = "The cluster has taken its job and not begun it. "
-        text += f"It begins once {wanted_room(fine_tune)} free, and waits for as long as that takes. "
+        hours = settings.STEWARD_RAY_BEGIN_SECONDS / 3600
+        text += f"It begins once {wanted_room(fine_tune)} free, and waits for that for at most {hours:,.3g} hours. "
         text += "If no node is so large when the cluster gives the job up, it fails."
         return Gathering(wanted, None, text)
     text = f"It begins once {wanted} nodes of the cluster are free at once. Of its nodes, {large} "

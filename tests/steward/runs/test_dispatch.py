@@ -99,7 +99,9 @@ def test_a_job_that_will_be_tried_again_keeps_its_device(
     assert started() == [two[is_handed_on].pk]
 
 
-def test_a_claim_whose_job_ended_unheard_is_ended_with_it(two: tuple[FineTune, FineTune]) -> None:
+def test_a_claim_whose_job_ended_unheard_is_ended_and_a_run_that_is_not_over_asks_anew(
+    two: tuple[FineTune, FineTune],
+) -> None:
     first, second = two
     dispatch.place_waiting()
     assert started() == [first.pk]
@@ -107,6 +109,10 @@ def test_a_claim_whose_job_ended_unheard_is_ended_with_it(two: tuple[FineTune, F
     ProcrastinateJob.objects.filter(pk=claim.job_id).delete()
     jobs.place_waiting(0)
     assert started() == [second.pk]
+    assert dispatch.standing(first.pk).position == 1  # type: ignore[union-attr]
+    dispatch.end_claim(second.pk)
+    assert started() == [first.pk]
+    assert jobs_for(first) == 1
 
 
 def test_a_cancelled_fine_tune_leaves_the_queue(house: House, tiny_base: Any) -> None:

@@ -431,6 +431,17 @@ def test_a_run_that_the_cluster_gives_up_waits_on_while_nodes_are_busy_and_fails
 
         settings.STEWARD_RAY_CPUS = 500
         hopeless = following.drive(str(asked(house, tiny_base, parallel={"nodes": 1}).pk))
+        settings.STEWARD_RAY_BEGIN_SECONDS = 1
+        late = following.drive(str(asked(house, tiny_base, parallel={"nodes": 1}).pk))
+
+        settings.STEWARD_RAY_CPUS, settings.STEWARD_RAY_BEGIN_SECONDS = 1, 600
+        (ray_jobs.staged_code() / "unlike.txt").touch()  # code that no node has laid out yet, and none can
+        for place in cluster.folder.glob("session_2*/runtime_resources/working_dir_files"):
+            shutil.rmtree(place)
+            place.touch()
+        spoilt = following.drive(str(asked(house, tiny_base, parallel={"nodes": 1}).pk))
+        (ray_jobs.staged_code() / "unlike.txt").unlink()
+        why = client.get_job_info(f"steward-{spoilt.pk}-1-3")
     assert jobs_seen[:2] == [f"steward-{done.pk}-1", f"steward-{done.pk}-1-2"]
     assert (first.status.value, first.error_type) == ("FAILED", ray_jobs.NEVER_BEGAN)
     assert (done.state, done.failure, done.attempt) == (RunState.SUCCEEDED, "", 1)
@@ -438,6 +449,12 @@ def test_a_run_that_the_cluster_gives_up_waits_on_while_nodes_are_busy_and_fails
     assert not [entry for entry in entries if entry["action"] == "fine_tune.resumed"]
     assert (hopeless.state, hopeless.failure_code, hopeless.attempt) == (RunState.FAILED, "remote.room", 1)
     assert "once a node has 500 CPUs free, and no node of the cluster is so large; lower" in hopeless.failure
+    assert (late.state, late.failure_code) == (RunState.FAILED, "remote.late")
+    assert f"has not begun steward-{late.pk}-1 for 0.000278 hours; it begins once a node has 500 CPUs" in late.failure
+    assert "raise STEWARD_RAY_BEGIN_SECONDS" in late.failure
+    assert (spoilt.state, spoilt.failure_code, spoilt.attempt) == (RunState.FAILED, "remote.environment", 1)
+    assert f"`ray job status steward-{spoilt.pk}-1-3` says why" in spoilt.failure
+    assert why.error_type == ray_jobs.NEVER_SET_UP
 
 
 def test_without_ray_or_an_address_the_run_fails_with_what_to_do(

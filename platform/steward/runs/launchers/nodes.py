@@ -90,7 +90,19 @@ class Nodes:
         drop_half_line(events)
         for path in self._folder.glob("events-*.jsonl"):
             path.unlink()
-        self._write_notes({"attempt": self._attempt, "base": self._said_bytes()})
+        self._write_notes({"attempt": self._attempt, "base": self._said_bytes(), "asked_at": time.time()})
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long ago the cluster was first asked for this attempt, by whichever worker."""
+        return time.time() - self._notes().get("asked_at", time.time())
+
+    def count_spoilt(self, job: str) -> int:
+        """How many jobs of this attempt the cluster could not set up, with this one; each counts once."""
+        notes = self._notes()
+        spoilt = sorted({*notes.get("spoilt", []), job})
+        self._write_notes(notes | {"spoilt": spoilt})
+        return len(spoilt)
 
     def _said_bytes(self) -> int:
         events = self._folder / EVENTS_FILE

@@ -9,10 +9,10 @@ they come (`nodes`).
 Guarantees: keys are in no argument, environment, metadata, file or log of the cluster; what travels, between nodes as
 well, and what lies on a node is ciphertext, but for the spec and events, which hold no text; a worker's successor takes
 the trainers over; a node that dies costs the steps since the last checkpoint that was fetched, and the run goes on on
-others; a job that the cluster gave up before a node had room for it is submitted anew. What the channel defends
-against, and what not, stands in `trainers.channel`: whoever controls the cluster sees the data that is trained on
-there. Does not ship the base model: each node has it at the same path, or under `STEWARD_RAY_MODELS`, and its digest is
-checked.
+others; a job that the cluster gave up before a node had room for it is submitted anew, for so long as
+`STEWARD_RAY_BEGIN_SECONDS` says. What the channel defends against, and what not, stands in `trainers.channel`: whoever
+controls the cluster sees the data that is trained on there. Does not ship the base model: each node has it at the same
+path, or under `STEWARD_RAY_MODELS`, and its digest is checked.
 
 Ray is optional and is imported here when it is needed, never with the module.
 """
@@ -45,6 +45,9 @@ NOT_FOUND = "status code 404"
 # Source: ray.dashboard.modules.job.common.JobErrorType, of a job that no node had room for within the cluster's
 # RAY_JOB_START_TIMEOUT_SECONDS, 900 by default.
 NEVER_BEGAN = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+# Source: the same, of a job whose code could not be laid out on the node that was found; Ray has tried several times.
+NEVER_SET_UP = "RUNTIME_ENV_SETUP_FAILURE"
+MOST_SPOILT_JOBS = 3
 MOST_NODES = 10_000
 #: A job that the cluster has not begun for so long waits for a node: laying out code takes less, mostly.
 BEGIN_SECONDS = 5.0
@@ -62,12 +65,12 @@ class RayLauncher:
         self._jobs: Any = None
         self._nodes: Nodes | None = None
         self._status, self._asked, self._heard = "", 0.0, time.monotonic()
-        self._begun, self._is_given_up, self._never_began = self._heard, False, False
+        self._begun, self._is_given_up, self._error = self._heard, False, ""
 
     def start(self, fine_tune: FineTune, keys: bytes) -> None:
         """Submits the job; keys follow when its trainers listen, see `follow`."""
         self._forget(fine_tune)
-        is_same_attempt = self._never_began
+        is_same_attempt = self.never_began(fine_tune)
         fine_tune.attempt += not is_same_attempt
         fine_tune.cluster_job = _job_name(fine_tune)
         fine_tune.heartbeat_at = timezone.now()
@@ -88,7 +91,7 @@ class RayLauncher:
         except (RuntimeError, ValueError) as error:
             raise LaunchError("ray_refused", f"The Ray cluster took no job ({type(error).__name__}).") from None
         self._status, self._begun = "PENDING", time.monotonic()
-        self._is_given_up = self._never_began = False
+        self._is_given_up, self._error = False, ""
         self._asked = self._heard = self._begun
 
     def is_alive(self, fine_tune: FineTune) -> bool:
@@ -113,12 +116,12 @@ class RayLauncher:
                 return "GONE"  # the cluster is a new one, it does not know the job
             return "UNKNOWN" if time.monotonic() - self._heard < OUT_OF_REACH_SECONDS else "GONE"
         self._heard = time.monotonic()
-        self._never_began = about.error_type == NEVER_BEGAN
+        self._error = str(about.error_type or "")
         return str(about.status.value)
 
     def never_began(self, fine_tune: FineTune) -> bool:
-        """Whether the cluster gave the job up because no node had room for it in time."""
-        return self._never_began
+        """Whether the cluster gave the job up because no node had room for it in time, or could not set it up."""
+        return self._error in (NEVER_BEGAN, NEVER_SET_UP)
 
     def follow(self, fine_tune: FineTune) -> None:
         """Connects when the job's trainers listen, starts the training, and fetches what is new."""
@@ -129,11 +132,34 @@ class RayLauncher:
         if self._status == "PENDING":
             if time.monotonic() - self._begun > BEGIN_SECONDS:
                 self._nodes.note(RemoteWaiting(str(fine_tune.pk), self._nodes.count, None))
-        elif self._never_began:
+        elif self._error == NEVER_BEGAN:
             self._end_if_hopeless(fine_tune, self._nodes)
+        elif self._error == NEVER_SET_UP:
+            self._end_if_spoilt(fine_tune, self._nodes)
         elif not self._nodes.are_all_linked:
             self._hear(fine_tune, self._nodes)
+        self._end_if_late(fine_tune, self._nodes)
         self._nodes.fetch()
+
+    def _end_if_late(self, fine_tune: FineTune, nodes: Nodes) -> None:
+        """Ends a run that has waited for its cluster for as long as runs may."""
+        most = settings.STEWARD_RAY_BEGIN_SECONDS
+        if nodes.is_handed or nodes.waited_seconds < most:
+            return
+        job = fine_tune.cluster_job
+        message = f"the cluster has not begun {job} for {most / 3600:,.3g} hours; it begins once "
+        message += f"{wanted_room(fine_tune)} free and Ray can set it up there"
+        hint = f"ask the cluster with `ray status` and `ray job status {job}`, or raise STEWARD_RAY_BEGIN_SECONDS"
+        nodes.tell(RunFailed(str(fine_tune.pk), "remote.late", message, f"{hint}; then run it again"))
+
+    def _end_if_spoilt(self, fine_tune: FineTune, nodes: Nodes) -> None:
+        """Ends a run whose jobs no node could set up; a single one may have been unlucky with its node."""
+        job = fine_tune.cluster_job
+        if nodes.count_spoilt(job) < MOST_SPOILT_JOBS:
+            return
+        message = f"Ray could not lay Steward's code out on a node for {MOST_SPOILT_JOBS} jobs, the last one {job}"
+        hint = f"`ray job status {job}` says why, often a node's full disk; mend that, then run it again"
+        nodes.tell(RunFailed(str(fine_tune.pk), "remote.environment", message, hint))
 
     def _end_if_hopeless(self, fine_tune: FineTune, nodes: Nodes) -> None:
         """Ends the run if not even an idle node would have room; a job for several nodes finds out by itself."""
