@@ -18,7 +18,7 @@ Shapes: T tokens of all sequences one after the other, D hidden, M inner, K key/
 r the rank. Source: Touvron et al. 2023, arXiv:2302.13971 (the layer); Hu et al. 2021, arXiv:2106.09685 (LoRA).
 
 Example:
-    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, (cos, sin), lengths, None, False)
+    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, Rotary.of(cos, sin), lengths, None, False)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from trainers.block_attention import attend, attend_backward
+from trainers.block_attention import attend, attend_backward, room_for_keys
 
 
 @dataclass
@@ -144,30 +144,44 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return (x * inverse).mul_(weight), inverse
 
 
-def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """Gradient by ``x``; overwrites nothing it was given."""
-    unit = x * inverse
-    grad = grad * weight
-    along = (grad * unit).mean(-1, keepdim=True, dtype=torch.float32).to(x.dtype)
-    return grad.sub_(unit.mul_(along)).mul_(inverse)
+def rms_norm_backward(grad: Tensor, x: Tensor, normed: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    """Gradient by ``x``, of which ``rms_norm`` made ``normed``; overwrites nothing it was given."""
+    along = (grad * normed).mean(-1, keepdim=True, dtype=torch.float32)
+    along = along.mul_(inverse).mul_(inverse).to(x.dtype)
+    return (grad * inverse).mul_(weight).addcmul_(x, along, value=-1)
 
 
-def rotate_(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Rotary positions in place. ``heads``: (T, H, d); ``cos``: (T, 1, d), each twice; ``sin``: (T, 1, d / 2)."""
+@dataclass
+class Rotary:
+    """What turns keys, and queries which are scaled on the way: cos (T, 1, d), each twice, and sin (T, 1, d / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+    cos_scaled: Tensor
+    sin_scaled: Tensor
+
+    @classmethod
+    def of(cls, cos: Tensor, sin: Tensor) -> Rotary:
+        """Of both as transformers gives them, (T, d)."""
+        scale, half = cos.shape[1] ** -0.5, cos.shape[1] // 2
+        parts = cos[:, None], sin[:, None, :half].contiguous()
+        return cls(*parts, *(each * scale for each in parts))
+
+
+def turn(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
+    """Writes ``heads`` (K, T, G, d) at their rotary positions to ``out``."""
     half = heads.shape[-1] // 2
-    turned = heads * cos
-    turned[..., :half].addcmul_(heads[..., half:], sin, value=-1)
-    turned[..., half:].addcmul_(heads[..., :half], sin)
-    heads.copy_(turned)
+    torch.mul(heads, cos, out=out)
+    out[..., :half].addcmul_(heads[..., half:], sin, value=-1)
+    out[..., half:].addcmul_(heads[..., :half], sin)
 
 
-def _heads(qkv: Tensor, frozen: FrozenLayer) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Views of (T, qkv): queries (T, K, G, d), keys and values (T, K, d), and what rotates (T, K * G + K, d)."""
-    tokens, count = qkv.shape[0], frozen.kv_heads * frozen.groups
-    heads = qkv.view(tokens, -1, frozen.head)
-    queries = heads[:, :count].view(tokens, frozen.kv_heads, frozen.groups, frozen.head)
-    rotating = count + frozen.kv_heads
-    return queries, heads[:, count:rotating], heads[:, rotating:], heads[:, :rotating]
+def _heads(qkv: Tensor, frozen: FrozenLayer) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of (T, qkv), heads first: queries (K, T, G, d), keys and values (K, T, 1, d)."""
+    count = frozen.kv_heads * frozen.groups
+    heads = qkv.unflatten(1, (-1, frozen.head)).transpose(0, 1)
+    keys, values = heads[count:, :, None].chunk(2)
+    return heads[:count].unflatten(0, (frozen.kv_heads, frozen.groups)).transpose(1, 2), keys, values
 
 
 class LlamaLayer(torch.autograd.Function):
@@ -180,7 +194,7 @@ class LlamaLayer(torch.autograd.Function):
         _weights: Tensor,
         frozen: FrozenLayer,
         lora: LayerLora,
-        rotary: tuple[Tensor, Tensor],
+        rotary: Rotary,
         lengths: list[int],
         rows: Tensor | None,
         is_recomputed: bool,
@@ -207,35 +221,24 @@ class LlamaLayer(torch.autograd.Function):
 
     @staticmethod
     def _way_back(ctx: Any, grad: Tensor) -> Tensor | None:
-        frozen, lora, (cos, sin), lengths, rows = ctx.fixed
+        frozen, lora, rotary, lengths, rows = ctx.fixed
         x, kept, kept_mlp = ctx.x, ctx.kept, ctx.kept_mlp
         ctx.x = ctx.kept = ctx.kept_mlp = None
         if kept is None:
-            middle, kept = _attention_half(x, frozen, lora, (cos, sin), lengths, rows)
+            middle, kept = _attention_half(x, frozen, lora, rotary, lengths, rows)
             kept_mlp = _mlp_half(middle, frozen, lora)[1]
             del middle
-        inverse, normed, low_qkv, qkv, shares, mixed, low_out = kept
+        inverse, normed, low_qkv, heads, shares, mixed, low_out = kept
         by_middle = _mlp_backward(grad, frozen, lora, *kept_mlp)
         del kept, kept_mlp
         by_low = lora.out.add_grads(mixed, low_out, by_middle)
         by_mixed = (by_low @ lora.out.a).addmm_(by_middle, frozen.out)
-        if rows is not None:
-            by_mixed = torch.zeros((len(x), by_mixed.shape[1]), dtype=x.dtype, device=x.device).index_copy_(
-                0, rows, by_mixed
-            )
-        queries, keys, values, _ = _heads(qkv, frozen)
-        found = attend_backward(by_mixed.view(queries.shape), queries, keys, values, shares, lengths)
-        by_qkv = torch.empty_like(qkv)
-        by_queries, by_keys, by_values, rotating = _heads(by_qkv, frozen)
-        torch.mul(found[0], frozen.head**-0.5, out=by_queries)
-        by_keys.copy_(found[1])
-        by_values.copy_(found[2])
-        rotate_(rotating, cos, -sin)
+        by_qkv = _by_qkv(by_mixed, heads, shares, frozen, rotary, lengths, rows)
         by_low = lora.qkv.add_grads(normed, low_qkv, by_qkv)
         if not ctx.needs_input_grad[0]:
             return None
         by_normed = (by_low @ lora.qkv.a).addmm_(by_qkv, frozen.qkv)
-        by_x = rms_norm_backward(by_normed, x, frozen.norm_in, inverse)
+        by_x = rms_norm_backward(by_normed, x, normed, frozen.norm_in, inverse)
         return by_x.add_(by_middle) if rows is None else by_x.index_add_(0, rows, by_middle)
 
 
@@ -243,7 +246,7 @@ def _attention_half(
     x: Tensor,
     frozen: FrozenLayer,
     lora: LayerLora,
-    rotary: tuple[Tensor, Tensor],
+    rotary: Rotary,
     lengths: list[int],
     rows: Tensor | None,
 ) -> tuple[Tensor, tuple[Any, ...]]:
@@ -253,16 +256,51 @@ def _attention_half(
     qkv = (low_qkv @ lora.qkv.b.T).addmm_(normed, frozen.qkv.T)
     if frozen.qkv_bias is not None:
         qkv.add_(frozen.qkv_bias)
-    queries, keys, values, rotating = _heads(qkv, frozen)
-    rotate_(rotating, *rotary)
-    queries.mul_(frozen.head**-0.5)
-    mixed, shares = attend(queries, keys, values, lengths)
-    mixed = mixed.view(x.shape[0], -1)
+    heads = _turned(qkv, frozen, rotary)
+    found, shares = attend(*heads, lengths)
+    mixed = found.view(frozen.kv_heads, len(x), frozen.groups, frozen.head)
     if rows is not None:
-        mixed, x = mixed[rows], x[rows]
+        mixed, x = mixed[:, rows], x[rows]
+    mixed = mixed.transpose(0, 1).reshape(len(x), -1)
     low_out = mixed @ lora.out.a.T
     middle = (low_out @ lora.out.b.T).addmm_(mixed, frozen.out.T).add_(x)
-    return middle, (inverse, normed, low_qkv, qkv, shares, mixed, low_out)
+    return middle, (inverse, normed, low_qkv, heads, shares, mixed, low_out)
+
+
+def _turned(qkv: Tensor, frozen: FrozenLayer, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of (T, qkv) as ``attend`` takes them."""
+    queries, keys, values = _heads(qkv, frozen)
+    q = torch.empty(queries.shape, dtype=qkv.dtype, device=qkv.device)
+    k, v = (room_for_keys(frozen.kv_heads, len(qkv), frozen.head, qkv) for _ in range(2))
+    turn(queries, rotary.cos_scaled, rotary.sin_scaled, out=q)
+    turn(keys, rotary.cos, rotary.sin, out=k[:, : len(qkv), None])
+    v[:, : len(qkv), None] = values
+    return q.flatten(1, 2), k, v
+
+
+def _by_qkv(
+    by_mixed: Tensor,
+    heads: tuple[Tensor, Tensor, Tensor],
+    shares: list[Tensor],
+    frozen: FrozenLayer,
+    rotary: Rotary,
+    lengths: list[int],
+    rows: Tensor | None,
+) -> Tensor:
+    """(T, qkv) gradient by what ``_turned`` was given, from that by the mixed values (T, D), or of ``rows`` (S, D)."""
+    grad = by_mixed.unflatten(1, (frozen.kv_heads, frozen.groups, frozen.head)).transpose(0, 1)
+    if rows is None:
+        grad = grad.contiguous()
+    else:
+        whole = grad.new_zeros((frozen.kv_heads, sum(lengths), frozen.groups, frozen.head))
+        grad = whole.index_copy_(1, rows, grad)
+    by_q, by_k, by_v = attend_backward(grad.flatten(1, 2), *heads, shares, lengths)
+    by_qkv = by_mixed.new_empty((sum(lengths), (frozen.groups + 2) * frozen.kv_heads * frozen.head))
+    queries, keys, values = _heads(by_qkv, frozen)
+    turn(by_q.view(queries.shape), rotary.cos_scaled, -rotary.sin_scaled, out=queries)
+    turn(by_k[:, :, None], rotary.cos, -rotary.sin, out=keys)
+    values.copy_(by_v[:, :, None])
+    return by_qkv
 
 
 def _mlp_half(middle: Tensor, frozen: FrozenLayer, lora: LayerLora) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -299,4 +337,4 @@ def _mlp_backward(
     torch.ops.aten.silu_backward.grad_input(by_inner.mul_(up), gate, grad_input=by_gate)
     by_low = lora.gate_up.add_grads(normed, low_gate_up, by_gate_up)
     by_normed = (by_low @ lora.gate_up.a).addmm_(by_gate_up, frozen.gate_up)
-    return rms_norm_backward(by_normed, middle, frozen.norm_mlp, inverse).add_(grad)
+    return rms_norm_backward(by_normed, middle, normed, frozen.norm_mlp, inverse).add_(grad)

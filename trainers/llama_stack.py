@@ -23,7 +23,7 @@ from torch import Tensor
 
 from trainers.adapter import ADAPTER, Adapter
 from trainers.head_loss import Head
-from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, rms_norm
+from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, Rotary, rms_norm, rms_norm_backward
 from trainers.quantised import form_of, weight_of
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ class LlamaStack:
         """See ``trainers.forward.Forward``."""
         x = self._decoder.embed_tokens(batch.tokens).detach()
         cos, sin = self._decoder.rotary_emb(x[None], batch.positions[None])
-        half = cos.shape[-1] // 2
-        rotary = (cos[0, :, None], sin[0, :, None, :half].contiguous())
+        rotary = Rotary.of(cos[0], sin[0])
         trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
         last = len(self._frozen) - 1
         for index, (frozen, lora) in enumerate(zip(self._frozen, self._lora, strict=True)):
@@ -105,15 +104,12 @@ class _FinalNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         out, inverse = rms_norm(x, weight, eps)
-        ctx.save_for_backward(x, weight, inverse)
+        ctx.save_for_backward(x, out, weight, inverse)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        from trainers.llama_layer import rms_norm_backward
-
-        x, weight, inverse = ctx.saved_tensors
-        return rms_norm_backward(grad, x, weight, inverse), None, None
+        return rms_norm_backward(grad, *ctx.saved_tensors), None, None
 
 
 def _check_layer(layer: Any, dtype: torch.dtype) -> None:

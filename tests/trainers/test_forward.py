@@ -10,7 +10,7 @@ from trainers import forward as ways
 from trainers import llama_layer
 from trainers.adapter import lay_lora
 from trainers.base_model import load_base
-from trainers.block_attention import QUERY_BLOCK, attend, attend_backward
+from trainers.block_attention import QUERY_BLOCK, attend, attend_backward, room_for_keys
 from trainers.device import Device
 from trainers.head_loss import Head
 from trainers.llama_stack import LlamaStack, Unsuitable
@@ -109,7 +109,7 @@ def test_a_way_whose_gradient_points_elsewhere_is_not_taken(tiny_model, monkeypa
     from trainers import packed_attention
 
     def turned(grad, *rest):
-        return tuple(each.flip(0) for each in attend_backward(grad, *rest))
+        return tuple(each.flip(1) for each in attend_backward(grad, *rest))
 
     monkeypatch.setattr(llama_layer, "attend_backward", turned)
     monkeypatch.setattr(packed_attention, "attend_backward", turned)
@@ -132,39 +132,45 @@ def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, change
 def test_block_attention_equals_masked_attention(lengths):
     torch.manual_seed(0)
     total, kv_heads, groups, size = sum(lengths), 2, 3, 4
-    q, grad = torch.randn(2, total, kv_heads, groups, size).unbind()
-    k, v = torch.randn(2, total, kv_heads, size).unbind()
+    q, grad = torch.randn(2, kv_heads, total, groups, size).unbind()
+    k, v = torch.randn(2, kv_heads, total, size).unbind()
     for each in (q, k, v):
         each.requires_grad_()
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     mask = (owner[:, None] == owner) & torch.ones(total, total, dtype=torch.bool).tril()
     expected = torch.nn.functional.scaled_dot_product_attention(
-        q.permute(1, 2, 0, 3), k.transpose(0, 1)[:, None], v.transpose(0, 1)[:, None], mask, scale=1.0
-    ).permute(2, 0, 1, 3)
+        q.transpose(1, 2), k[:, None], v[:, None], mask, scale=1.0
+    ).transpose(1, 2)
     expected.backward(grad)
-    with torch.no_grad():
-        out, shares = attend(q, k, v, lengths)
-        found = attend_backward(grad, q, k, v, shares, lengths)
-    torch.testing.assert_close(out, expected)
-    for one, other in zip(found, (q.grad, k.grad, v.grad), strict=True):
+    for one, other in zip(_there_and_back(q, k, v, grad, lengths), (expected, q.grad, k.grad, v.grad), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def _there_and_back(q, k, v, grad, lengths):
+    """Values and gradients of queries (K, T, G, d), keys and values (K, T, d)."""
+    with torch.no_grad():
+        q, grad, shape = q.flatten(1, 2), grad.flatten(1, 2), q.shape
+        places = [room_for_keys(each.shape[0], each.shape[1], each.shape[2], each) for each in (k, v)]
+        for place, each in zip(places, (k, v), strict=True):
+            place[:, : each.shape[1]] = each
+        out, shares = attend(q, *places, lengths)
+        by_q, by_k, by_v = attend_backward(grad, q, *places, shares, lengths)
+        return out.view(shape), by_q.view(shape), by_k, by_v
 
 
 def test_what_fills_up_a_row_of_scores_leaves_no_bit_behind():
     """The columns behind a sequence are of whatever lies there: another sequence, or the end of the batch."""
     torch.manual_seed(0)
     lengths = [7, 40, QUERY_BLOCK + 5]
-    q, grad = torch.randn(2, sum(lengths), 2, 3, 4).bfloat16().unbind()
-    k, v = torch.randn(2, sum(lengths), 2, 4).bfloat16().unbind()
-    out, shares = attend(q, k, v, lengths)
-    whole = (out, *attend_backward(grad, q, k, v, shares, lengths))
+    q, grad = torch.randn(2, 2, sum(lengths), 3, 4).bfloat16().unbind()
+    k, v = torch.randn(2, 2, sum(lengths), 4).bfloat16().unbind()
+    whole = _there_and_back(q, k, v, grad, lengths)
     start = 0
     for length in lengths:
         own = slice(start, start + length)
-        alone, shares = attend(q[own], k[own], v[own], [length])
-        parts = (alone, *attend_backward(grad[own], q[own], k[own], v[own], shares, [length]))
+        parts = _there_and_back(*(each[:, own] for each in (q, k, v, grad)), [length])
         for together, apart in zip(whole, parts, strict=True):
-            assert torch.equal(together[own], apart)
+            assert torch.equal(together[:, own], apart)
         start += length
 
 
