@@ -8,19 +8,16 @@ Does not: support dropout on the probabilities or sliding windows; callers check
 On CPUs with bf16 dot products this is three to five times faster than the fused kernel of torch 2.13, whose backward
 pass does not use those instructions (measured at 100 to 800 tokens a sequence, 9 heads of 64).
 
-Shapes: T tokens of all sequences one after the other, K key/value heads, G queries for each, d a head. Heads come first
-and the queries of a token that share a head stand together, so that a block of any sequence is a piece of memory that
-products read and write where it lies: rows of numbers are put in order once for a layer, not once for each block.
+Shapes: T tokens of all sequences one after the other, K key/value heads, G queries for each, d a head.
 
 Example:
     >>> out, saved = attend(q, k, v, lengths=[3, 5])
-    >>> dq, dk, dv = attend_backward(grad_out, q, k, v, saved, lengths=[3, 5])
+    >>> dq, dk, dv = attend_backward(grad_out, saved)
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,96 +31,146 @@ COLUMNS = 32
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows ``[first, last)`` of queries of the sequence that begins at ``start``; keys are looked at up to ``end``.
+    """Queries of a sequence, and the keys of the sequence that they look at.
 
-    The keys from ``last`` on fill up the row: they are of later sequences, or of none, and have no share.
+    Attributes:
+        queries: where they are among the ordered queries.
+        keys: where all of the sequence's keys are among the ordered keys.
+        seen: so many of them are looked at, what fills up the row included.
+        early: so many of them are seen by all queries of the block.
+        mask: (rows * G, seen - early) minus infinity where a key lies after its query, or fills up the row.
+        sees_all: whether it is the last of its sequence.
     """
 
-    start: int
-    first: int
-    last: int
-    end: int
+    queries: slice
+    keys: slice
+    seen: int
+    early: int
+    mask: Tensor
     sees_all: bool
 
-    @property
-    def keys(self) -> slice:
-        """Of (K, T + COLUMNS, d) those that are looked at."""
-        return slice(self.start, self.end)
 
-    def queries(self, groups: int) -> slice:
-        """Of (K, T * G, d) the block's own."""
-        return slice(self.first * groups, self.last * groups)
+class _Order:
+    """How tokens are put so that all products read and write memory that lies in one piece.
 
-
-def _blocks(lengths: list[int]) -> Iterator[_Block]:
-    """Of each sequence the last block first: what it writes to all keys of the sequence, the others add to.
-
-    What it writes behind the sequence, which is nothing, is overwritten by the next one.
+    Queries by sequence, block, head and token; keys and values by sequence, head and token, with the last token of a
+    sequence once more in each place that fills up a row, where it has no share.
     """
-    start = 0
-    for length in lengths:
-        for first in reversed(range(0, length, QUERY_BLOCK)):
-            seen = min(first + QUERY_BLOCK, length)
-            end = start + -(-seen // COLUMNS) * COLUMNS
-            yield _Block(start, start + first, start + seen, end, seen == length)
-        start += length
+
+    def __init__(
+        self, lengths: tuple[int, ...], heads: int, groups: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.blocks: list[_Block] = []
+        queries, keys, places = [], [], []
+        by_head = torch.arange(heads)[:, None]
+        start = wide = 0
+        for length in lengths:
+            width = _filled_up(length)
+            tokens = torch.arange(width)
+            keys.append((start + tokens.clamp(max=length - 1)) * heads + by_head)
+            places.append((wide + by_head * width + tokens[:length]).T)
+            for first in range(0, length, QUERY_BLOCK):
+                last = min(first + QUERY_BLOCK, length)
+                queries.append(torch.arange(start + first, start + last) * heads + by_head)
+                mask = torch.full((last - first, _filled_up(last) - first), float("-inf"), dtype=dtype).triu_(1)
+                self.blocks.append(
+                    _Block(
+                        queries=slice((start + first) * heads, (start + last) * heads),
+                        keys=slice(wide, wide + heads * width),
+                        seen=_filled_up(last),
+                        early=first,
+                        mask=mask.repeat_interleave(groups, 0).to(device),
+                        sees_all=last == length,
+                    )
+                )
+            start, wide = start + length, wide + heads * width
+        flat = torch.cat([each.flatten() for each in queries])
+        self._queries, self._keys = flat.to(device), torch.cat([each.flatten() for each in keys]).to(device)
+        # Where each token, head by head, is found again.
+        self._query_places = torch.empty_like(flat).index_copy_(0, flat, torch.arange(len(flat))).to(device)
+        self._key_places = torch.cat([each.flatten() for each in places]).to(device)
+
+    def of_queries(self, q: Tensor) -> Tensor:
+        """(T, K, G, d) in order, (T * K, G * d)."""
+        return q.reshape(len(self._queries), -1).index_select(0, self._queries)
+
+    def of_keys(self, k: Tensor) -> Tensor:
+        """(T, K, d) in order, (P * K, d) with P tokens."""
+        return k.reshape(-1, k.shape[-1]).index_select(0, self._keys)
+
+    def queries_of(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """What ``of_queries`` did, undone."""
+        return rows.index_select(0, self._query_places).view(shape)
+
+    def keys_of(self, rows: Tensor, heads: int) -> Tensor:
+        """What ``of_keys`` did, undone; what filled up is left out."""
+        return rows.index_select(0, self._key_places).view(-1, heads, rows.shape[1])
 
 
-@functools.lru_cache(maxsize=64)
-def _mask(rows: int, columns: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(rows * G, columns): minus infinity where a key lies after its query; the first query is at the first key."""
-    mask = torch.full((rows, columns), float("-inf"), dtype=dtype, device=device).triu_(1)
-    return mask.repeat_interleave(groups, 0)
+#: The layers of a pass share one.
+_order = functools.lru_cache(maxsize=4)(_Order)
 
 
-def room_for_keys(kv_heads: int, tokens: int, head: int, like: Tensor) -> Tensor:
-    """(K, T + COLUMNS, d) for keys or values, zeros behind the last sequence."""
-    room = torch.empty((kv_heads, tokens + COLUMNS, head), dtype=like.dtype, device=like.device)
-    room[:, tokens:] = 0
-    return room
+def _filled_up(length: int) -> int:
+    return -(-length // COLUMNS) * COLUMNS
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> tuple[Tensor, list[Tensor]]:
+@dataclass(frozen=True)
+class Attended:
+    """What the backward pass needs: in order queries, keys and values, and the probabilities of each block."""
+
+    order: _Order
+    shape: torch.Size
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    shares: list[Tensor]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> tuple[Tensor, Attended]:
     """Attention of each sequence on itself.
 
     Args:
-        q: (K, T * G, d) queries, already scaled.
-        k: (K, T + COLUMNS, d) keys, as ``room_for_keys`` makes room for them.
-        v: (K, T + COLUMNS, d) values, likewise.
+        q: (T, K, G, d) queries, already scaled; G query heads share one of K key/value heads.
+        k: (T, K, d) keys.
+        v: (T, K, d) values.
         lengths: the sequences' lengths; their sum is T.
 
     Returns:
-        (K, T * G, d) in the order of ``q``, and the probabilities of each block for the backward pass.
+        (T, K, G, d) in the order of ``q``, and what ``attend_backward`` takes.
     """
-    out, groups = torch.empty_like(q), q.shape[1] // (k.shape[1] - COLUMNS)
-    saved = []
-    for block in _blocks(lengths):
-        own, keys = block.queries(groups), block.keys
-        scores = torch.bmm(q[:, own], k[:, keys].transpose(1, 2))
-        # Keys before the block are seen by all of it.
-        late = scores[..., block.first - block.start :]
-        late.add_(_mask(block.last - block.first, late.shape[-1], groups, q.dtype, q.device))
+    heads, size = k.shape[1:]
+    order = _order(tuple(lengths), heads, q.shape[2], q.dtype, q.device)
+    saved = Attended(order, q.shape, order.of_queries(q), order.of_keys(k), order.of_keys(v), [])
+    out = torch.empty_like(saved.q)
+    for block in order.blocks:
+        queries, place = (each[block.queries].view(heads, -1, size) for each in (saved.q, out))
+        keys, values = (each[block.keys].view(heads, -1, size)[:, : block.seen] for each in (saved.k, saved.v))
+        scores = torch.bmm(queries, keys.transpose(1, 2))
+        scores[..., block.early :].add_(block.mask)
         shares = torch.softmax(scores, -1)
-        torch.bmm(shares, v[:, keys], out=out[:, own])
-        saved.append(shares)
-    return out, saved
+        torch.bmm(shares, values, out=place)
+        saved.shares.append(shares)
+    return order.queries_of(out, q.shape), saved
 
 
-def attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, saved: list[Tensor], lengths: list[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients by ``q`` (K, T * G, d), and by keys and values (K, T, d); ``grad`` is by the output, as ``q``."""
-    tokens = k.shape[1] - COLUMNS
-    groups = q.shape[1] // tokens
-    dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    for block, shares in zip(_blocks(lengths), saved, strict=True):
-        own, keys = block.queries(groups), block.keys
-        wanted = grad[:, own]
-        by_score = torch._softmax_backward_data(torch.bmm(wanted, v[:, keys].transpose(1, 2)), shares, -1, shares.dtype)
-        torch.bmm(by_score, k[:, keys], out=dq[:, own])
-        _put(dk[:, keys], by_score.transpose(1, 2), q[:, own], block.sees_all)
-        _put(dv[:, keys], shares.transpose(1, 2), wanted, block.sees_all)
-    return dq, dk[:, :tokens], dv[:, :tokens]
+def attend_backward(grad: Tensor, saved: Attended) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients by ``q``, ``k`` and ``v`` in their shapes; ``grad`` is by the output, (T, K, G, d)."""
+    order, (_, heads, _, size) = saved.order, saved.shape
+    wanted = order.of_queries(grad)
+    dq, dk, dv = (torch.empty_like(each) for each in (saved.q, saved.k, saved.v))
+    # The last block of a sequence writes to all keys, the others add to some.
+    for block, shares in zip(reversed(order.blocks), reversed(saved.shares), strict=True):
+        queries, own, by_queries = (each[block.queries].view(heads, -1, size) for each in (saved.q, wanted, dq))
+        keys, values, by_keys, by_values = (
+            each[block.keys].view(heads, -1, size)[:, : block.seen] for each in (saved.k, saved.v, dk, dv)
+        )
+        by_share = torch.bmm(own, values.transpose(1, 2))
+        by_score = torch._softmax_backward_data(by_share, shares, -1, shares.dtype)
+        torch.bmm(by_score, keys, out=by_queries)
+        _put(by_keys, by_score.transpose(1, 2), queries, block.sees_all)
+        _put(by_values, shares.transpose(1, 2), own, block.sees_all)
+    return order.queries_of(dq, saved.shape), order.keys_of(dk, heads), order.keys_of(dv, heads)
 
 
 def _put(place: Tensor, left: Tensor, right: Tensor, is_first: bool) -> None:

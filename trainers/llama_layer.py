@@ -7,41 +7,36 @@ Does not: support dropout, sliding windows or normalised queries; such models ta
 
 Why written out: on a CPU the products of the frozen weights already run at what the machine can do, and what is left
 is passes over activations. Here each pass is made once, in place where possible, in bf16; query, key and value (and
-gate and up) share one product, as their A matrices do.
-
-The adapter's small part always comes first and the frozen product is added to it inside one product, which sums in
-fp32 and rounds once. The other way round the part would be added to numbers already on bf16's grid, and at the
-beginning of a run, being smaller than half a step of that grid, it would vanish (measured: held-out loss 5.10 instead
-of 4.96 after eight steps).
+gate and up) share one product, and their adapters share it too (``trainers.joint_product``).
 
 Shapes: T tokens of all sequences one after the other, D hidden, M inner, K key/value heads, G queries each, d a head,
-r the rank. Source: Touvron et al. 2023, arXiv:2302.13971 (the layer); Hu et al. 2021, arXiv:2106.09685 (LoRA).
+R the ranks of the adapters of a product together. Source: Touvron et al. 2023, arXiv:2302.13971 (the layer).
 
 Example:
-    >>> out = LlamaLayer.apply(x, adapter.weights, frozen, lora, Rotary.of(cos, sin), lengths, None, False)
+    >>> out = LlamaLayer.apply(x, adapter.weights, layer, Rotary.of(cos, sin), lengths, None, False)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from trainers.block_attention import attend, attend_backward, room_for_keys
+from trainers.block_attention import Attended, attend, attend_backward
+from trainers.joint_product import JointProduct
 
 
 @dataclass
-class FrozenLayer:
-    """What a layer computes with beside its adapters.
+class Layer:
+    """What a layer computes with: four products with the adapters in them, its norms, and how its heads are laid out.
 
-    ``weights`` gives the four matrices by name when a product wants them: those that are there, or of a quantised base
-    their numbers, made anew and dropped after the product. ``qkv_bias`` where the family has one. ``held`` makes sure
-    that all of them are there for a while (``trainers.spread``).
+    ``qkv_bias`` where the family has one. ``held`` makes sure that all weights are there for a while
+    (``trainers.spread``).
     """
 
     kv_heads: int
@@ -51,109 +46,37 @@ class FrozenLayer:
     norm_in: Tensor
     norm_mlp: Tensor
     qkv_bias: Tensor | None
-    weights: dict[str, Callable[[], Tensor]]
+    qkv: JointProduct
+    out: JointProduct
+    gate_up: JointProduct
+    down: JointProduct
     held: Callable[[], AbstractContextManager[None]] = nullcontext
 
-    @property
-    def qkv(self) -> Tensor:
-        """(qkv, D) query, key and value together."""
-        return self.weights["qkv"]()
-
-    @property
-    def out(self) -> Tensor:
-        """(D, heads)."""
-        return self.weights["out"]()
-
-    @property
-    def gate_up(self) -> Tensor:
-        """(2 * M, D)."""
-        return self.weights["gate_up"]()
-
-    @property
-    def down(self) -> Tensor:
-        """(D, M)."""
-        return self.weights["down"]()
+    def products(self) -> tuple[JointProduct, ...]:
+        """All four."""
+        return self.qkv, self.out, self.gate_up, self.down
 
 
-@dataclass
-class LoraPair:
-    """A and B of layers that read the same input: A stacked (n * r, in), B block by block (out, n * r), scaled.
-
-    ``a`` and ``b`` are copies in the precision of the computation, renewed by ``refresh``; the rest are views into the
-    adapter's flat vectors.
-    """
-
-    scaling: float
-    a_weight: Tensor
-    a_grad: Tensor
-    b_weights: list[Tensor]
-    b_grads: list[Tensor]
-    a: Tensor = field(init=False)
-    b: Tensor = field(init=False)
-
-    def allocate(self, dtype: torch.dtype) -> None:
-        """Makes room for the copies."""
-        rank, outs = self.b_weights[0].shape[1], sum(each.shape[0] for each in self.b_weights)
-        self.a = torch.empty(self.a_weight.shape, dtype=dtype, device=self.a_weight.device)
-        self.b = torch.zeros((outs, rank * len(self.b_weights)), dtype=dtype, device=self.a_weight.device)
-
-    def _blocks(self) -> list[tuple[slice, slice]]:
-        places = []
-        row = 0
-        for index, each in enumerate(self.b_weights):
-            rows, rank = each.shape
-            places.append((slice(row, row + rows), slice(index * rank, (index + 1) * rank)))
-            row += rows
-        return places
-
-    def refresh(self) -> None:
-        """Copies the weights after they changed."""
-        self.a.copy_(self.a_weight)
-        for (rows, columns), each in zip(self._blocks(), self.b_weights, strict=True):
-            self.b[rows, columns] = each * self.scaling
-
-    def add_grads(self, x: Tensor, low: Tensor, grad: Tensor) -> Tensor:
-        """Adds the gradients of A and B and returns that of ``low``.
-
-        Args:
-            x: (T, in), what A read.
-            low: (T, n * r), what A gave.
-            grad: (T, out), the gradient of what B was added to.
-        """
-        by_low = grad @ self.b
-        self.a_grad.add_(by_low.T @ x)
-        for (rows, columns), each in zip(self._blocks(), self.b_grads, strict=True):
-            each.add_(grad[:, rows].T @ low[:, columns], alpha=self.scaling)
-        return by_low
-
-
-@dataclass
-class LayerLora:
-    """The four places of a layer where adapters sit."""
-
-    qkv: LoraPair
-    out: LoraPair
-    gate_up: LoraPair
-    down: LoraPair
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(T, D) normalised and weighted, and (T, 1) by what each row was multiplied."""
+def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
+    """Writes (T, D) normalised and weighted to ``out``; returns (T, 1) by what each row was multiplied."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     inverse = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
-    return (x * inverse).mul_(weight), inverse
+    torch.mul(x, inverse, out=out).mul_(weight)
+    return inverse
 
 
-def rms_norm_backward(grad: Tensor, x: Tensor, normed: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
-    """Gradient by ``x``, of which ``rms_norm`` made ``normed``; overwrites nothing it was given."""
+def rms_norm_backward(
+    grad: Tensor, x: Tensor, normed: Tensor, weight: Tensor, inverse: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """Gradient by ``x``, of which ``rms_norm`` made ``normed``; overwrites nothing else than ``out``."""
     along = (grad * normed).mean(-1, keepdim=True, dtype=torch.float32)
     along = along.mul_(inverse).mul_(inverse).to(x.dtype)
-    return (grad * inverse).mul_(weight).addcmul_(x, along, value=-1)
+    return torch.mul(grad, inverse, out=out).mul_(weight).addcmul_(x, along, value=-1)
 
 
 @dataclass
 class Rotary:
-    """What turns keys, and queries which are scaled on the way: cos (T, 1, d), each twice, and sin (T, 1, d / 2)."""
+    """What turns keys, and queries, which are scaled on the way: cos (T, 1, d), each twice, and sin (T, 1, d / 2)."""
 
     cos: Tensor
     sin: Tensor
@@ -169,19 +92,19 @@ class Rotary:
 
 
 def turn(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    """Writes ``heads`` (K, T, G, d) at their rotary positions to ``out``."""
+    """Writes ``heads`` (T, H, d) at their rotary positions to ``out``."""
     half = heads.shape[-1] // 2
     torch.mul(heads, cos, out=out)
     out[..., :half].addcmul_(heads[..., half:], sin, value=-1)
     out[..., half:].addcmul_(heads[..., :half], sin)
 
 
-def _heads(qkv: Tensor, frozen: FrozenLayer) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of (T, qkv), heads first: queries (K, T, G, d), keys and values (K, T, 1, d)."""
-    count = frozen.kv_heads * frozen.groups
-    heads = qkv.unflatten(1, (-1, frozen.head)).transpose(0, 1)
-    keys, values = heads[count:, :, None].chunk(2)
-    return heads[:count].unflatten(0, (frozen.kv_heads, frozen.groups)).transpose(1, 2), keys, values
+def _heads(qkv: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of (T, qkv): queries (T, K * G, d), keys and values (T, K, d)."""
+    heads = qkv.unflatten(1, (-1, layer.head))
+    count = layer.kv_heads
+    queries, keys, values = heads.split([count * layer.groups, count, count], dim=1)
+    return queries, keys, values
 
 
 class LlamaLayer(torch.autograd.Function):
@@ -192,8 +115,7 @@ class LlamaLayer(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         _weights: Tensor,
-        frozen: FrozenLayer,
-        lora: LayerLora,
+        layer: Layer,
         rotary: Rotary,
         lengths: list[int],
         rows: Tensor | None,
@@ -204,137 +126,109 @@ class LlamaLayer(torch.autograd.Function):
         Of the last layer ``rows`` (S,) are the positions, each once, whose output (S, D) somebody reads. With
         ``is_recomputed`` only ``x`` is kept and the way back begins with the layer once more.
         """
-        with frozen.held():
-            middle, kept = _attention_half(x, frozen, lora, rotary, lengths, rows)
-            out, kept_mlp = _mlp_half(middle, frozen, lora)
+        with layer.held():
+            middle, kept = _attention_half(x, layer, rotary, lengths, rows)
+            out, kept_mlp = _mlp_half(middle, layer)
         ctx.x, ctx.kept, ctx.kept_mlp = x, None, None
         if not is_recomputed:
             ctx.kept, ctx.kept_mlp = kept, kept_mlp
-        ctx.fixed = (frozen, lora, rotary, lengths, rows)
+        ctx.fixed = (layer, rotary, lengths, rows)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None, None, None, None]:
         """Args: ``grad`` (T, D) or (S, D) by the output. Returns the one by ``x`` where it is needed."""
         with ctx.fixed[0].held():
-            return LlamaLayer._way_back(ctx, grad), None, None, None, None, None, None, None
+            return LlamaLayer._way_back(ctx, grad), None, None, None, None, None, None
 
     @staticmethod
     def _way_back(ctx: Any, grad: Tensor) -> Tensor | None:
-        frozen, lora, rotary, lengths, rows = ctx.fixed
+        layer, rotary, lengths, rows = ctx.fixed
         x, kept, kept_mlp = ctx.x, ctx.kept, ctx.kept_mlp
         ctx.x = ctx.kept = ctx.kept_mlp = None
         if kept is None:
-            middle, kept = _attention_half(x, frozen, lora, rotary, lengths, rows)
-            kept_mlp = _mlp_half(middle, frozen, lora)[1]
+            middle, kept = _attention_half(x, layer, rotary, lengths, rows)
+            kept_mlp = _mlp_half(middle, layer)[1]
             del middle
-        inverse, normed, low_qkv, heads, shares, mixed, low_out = kept
-        by_middle = _mlp_backward(grad, frozen, lora, *kept_mlp)
+        inverse, normed, attended, mixed = kept
+        by_out = _mlp_backward(grad, layer, *kept_mlp)
         del kept, kept_mlp
-        by_low = lora.out.add_grads(mixed, low_out, by_middle)
-        by_mixed = (by_low @ lora.out.a).addmm_(by_middle, frozen.out)
-        by_qkv = _by_qkv(by_mixed, heads, shares, frozen, rotary, lengths, rows)
-        by_low = lora.qkv.add_grads(normed, low_qkv, by_qkv)
+        layer.out.add_grads(mixed, by_out)
+        by_qkv = _by_qkv(layer.out.back(by_out), attended, layer, rotary, rows)
+        layer.qkv.add_grads(normed, by_qkv)
         if not ctx.needs_input_grad[0]:
             return None
-        by_normed = (by_low @ lora.qkv.a).addmm_(by_qkv, frozen.qkv)
-        by_x = rms_norm_backward(by_normed, x, normed, frozen.norm_in, inverse)
+        by_normed, width = layer.qkv.back(by_qkv), x.shape[1]
+        by_x = rms_norm_backward(by_normed, x, normed[:, :width], layer.norm_in, inverse)
+        by_middle = by_out[:, :width]
         return by_x.add_(by_middle) if rows is None else by_x.index_add_(0, rows, by_middle)
 
 
 def _attention_half(
-    x: Tensor,
-    frozen: FrozenLayer,
-    lora: LayerLora,
-    rotary: Rotary,
-    lengths: list[int],
-    rows: Tensor | None,
+    x: Tensor, layer: Layer, rotary: Rotary, lengths: list[int], rows: Tensor | None
 ) -> tuple[Tensor, tuple[Any, ...]]:
     """(T, D) behind the attention, or of some ``rows`` (S, D), and what the way back needs of it."""
-    normed, inverse = rms_norm(x, frozen.norm_in, frozen.eps)
-    low_qkv = normed @ lora.qkv.a.T
-    qkv = (low_qkv @ lora.qkv.b.T).addmm_(normed, frozen.qkv.T)
-    if frozen.qkv_bias is not None:
-        qkv.add_(frozen.qkv_bias)
-    heads = _turned(qkv, frozen, rotary)
-    found, shares = attend(*heads, lengths)
-    mixed = found.view(frozen.kv_heads, len(x), frozen.groups, frozen.head)
+    normed = layer.qkv.room(len(x))
+    inverse = rms_norm(x, layer.norm_in, layer.eps, out=normed[:, : layer.qkv.inputs])
+    qkv = layer.qkv.forth(normed)
+    if layer.qkv_bias is not None:
+        qkv.add_(layer.qkv_bias)
+    queries, keys, values = _heads(qkv, layer)
+    turned, turned_keys = (torch.empty(each.shape, dtype=x.dtype, device=x.device) for each in (queries, keys))
+    turn(queries, rotary.cos_scaled, rotary.sin_scaled, out=turned)
+    turn(keys, rotary.cos, rotary.sin, out=turned_keys)
+    by_head = turned.unflatten(1, (layer.kv_heads, layer.groups))
+    found, attended = attend(by_head, turned_keys, values, lengths)
     if rows is not None:
-        mixed, x = mixed[:, rows], x[rows]
-    mixed = mixed.transpose(0, 1).reshape(len(x), -1)
-    low_out = mixed @ lora.out.a.T
-    middle = (low_out @ lora.out.b.T).addmm_(mixed, frozen.out.T).add_(x)
-    return middle, (inverse, normed, low_qkv, heads, shares, mixed, low_out)
+        found, x = found[rows], x[rows]
+    mixed = layer.out.room(len(x))
+    mixed[:, : layer.out.inputs] = found.flatten(1)
+    middle = layer.out.forth(mixed).add_(x)
+    return middle, (inverse, normed, attended, mixed)
 
 
-def _turned(qkv: Tensor, frozen: FrozenLayer, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of (T, qkv) as ``attend`` takes them."""
-    queries, keys, values = _heads(qkv, frozen)
-    q = torch.empty(queries.shape, dtype=qkv.dtype, device=qkv.device)
-    k, v = (room_for_keys(frozen.kv_heads, len(qkv), frozen.head, qkv) for _ in range(2))
-    turn(queries, rotary.cos_scaled, rotary.sin_scaled, out=q)
-    turn(keys, rotary.cos, rotary.sin, out=k[:, : len(qkv), None])
-    v[:, : len(qkv), None] = values
-    return q.flatten(1, 2), k, v
-
-
-def _by_qkv(
-    by_mixed: Tensor,
-    heads: tuple[Tensor, Tensor, Tensor],
-    shares: list[Tensor],
-    frozen: FrozenLayer,
-    rotary: Rotary,
-    lengths: list[int],
-    rows: Tensor | None,
-) -> Tensor:
-    """(T, qkv) gradient by what ``_turned`` was given, from that by the mixed values (T, D), or of ``rows`` (S, D)."""
-    grad = by_mixed.unflatten(1, (frozen.kv_heads, frozen.groups, frozen.head)).transpose(0, 1)
-    if rows is None:
-        grad = grad.contiguous()
-    else:
-        whole = grad.new_zeros((frozen.kv_heads, sum(lengths), frozen.groups, frozen.head))
-        grad = whole.index_copy_(1, rows, grad)
-    by_q, by_k, by_v = attend_backward(grad.flatten(1, 2), *heads, shares, lengths)
-    by_qkv = by_mixed.new_empty((sum(lengths), (frozen.groups + 2) * frozen.kv_heads * frozen.head))
-    queries, keys, values = _heads(by_qkv, frozen)
-    turn(by_q.view(queries.shape), rotary.cos_scaled, -rotary.sin_scaled, out=queries)
-    turn(by_k[:, :, None], rotary.cos, -rotary.sin, out=keys)
-    values.copy_(by_v[:, :, None])
+def _by_qkv(by_mixed: Tensor, attended: Attended, layer: Layer, rotary: Rotary, rows: Tensor | None) -> Tensor:
+    """(T, O + R) gradient by the first product, with room; of that by the mixed values (T, D), or of rows (S, D)."""
+    tokens, *by_head = attended.shape
+    if rows is not None:
+        by_mixed = by_mixed.new_zeros((tokens, by_mixed.shape[1])).index_copy_(0, rows, by_mixed)
+    by_q, by_k, by_v = attend_backward(by_mixed.unflatten(1, by_head), attended)
+    by_qkv = layer.qkv.room_back(tokens)
+    queries, keys, values = _heads(by_qkv[:, : layer.qkv.outputs], layer)
+    turn(by_q.flatten(1, 2), rotary.cos_scaled, -rotary.sin_scaled, out=queries)
+    turn(by_k, rotary.cos, -rotary.sin, out=keys)
+    values.copy_(by_v)
     return by_qkv
 
 
-def _mlp_half(middle: Tensor, frozen: FrozenLayer, lora: LayerLora) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _mlp_half(middle: Tensor, layer: Layer) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(T, D) behind the gated half, and what ``_mlp_backward`` takes."""
-    normed, inverse = rms_norm(middle, frozen.norm_mlp, frozen.eps)
-    low_gate_up = normed @ lora.gate_up.a.T
-    gate_up = (low_gate_up @ lora.gate_up.b.T).addmm_(normed, frozen.gate_up.T)
+    normed = layer.gate_up.room(len(middle))
+    inverse = rms_norm(middle, layer.norm_mlp, layer.eps, out=normed[:, : layer.gate_up.inputs])
+    gate_up = layer.gate_up.forth(normed)
     gate, up = gate_up.chunk(2, dim=1)
-    inner = silu(gate).mul_(up)
-    low_down = inner @ lora.down.a.T
-    out = (low_down @ lora.down.b.T).addmm_(inner, frozen.down.T).add_(middle)
-    return out, (middle, inverse, normed, low_gate_up, gate_up, inner, low_down)
+    inner = layer.down.room(len(middle))
+    torch.ops.aten.silu.out(gate, out=inner[:, : layer.down.inputs]).mul_(up)
+    out = layer.down.forth(inner).add_(middle)
+    return out, (middle, inverse, normed, gate_up, inner)
 
 
 def _mlp_backward(
-    grad: Tensor,
-    frozen: FrozenLayer,
-    lora: LayerLora,
-    middle: Tensor,
-    inverse: Tensor,
-    normed: Tensor,
-    low_gate_up: Tensor,
-    gate_up: Tensor,
-    inner: Tensor,
-    low_down: Tensor,
+    grad: Tensor, layer: Layer, middle: Tensor, inverse: Tensor, normed: Tensor, gate_up: Tensor, inner: Tensor
 ) -> Tensor:
-    """(T, D) gradient by ``middle``, through the gated half of the layer and past it."""
-    by_low = lora.down.add_grads(inner, low_down, grad)
-    by_inner = (by_low @ lora.down.a).addmm_(grad, frozen.down)
+    """Gradient by ``middle``, through the gated half of the layer and past it, with room for the next (T, D + R)."""
+    by_down = layer.down.room_back(len(grad))
+    by_down[:, : layer.down.outputs] = grad
+    layer.down.add_grads(inner, by_down)
+    by_inner = layer.down.back(by_down)
     gate, up = gate_up.chunk(2, dim=1)
-    by_gate_up = torch.empty_like(gate_up)
-    by_gate, by_up = by_gate_up.chunk(2, dim=1)
+    by_gate_up = layer.gate_up.room_back(len(grad))
+    by_gate, by_up = by_gate_up[:, : layer.gate_up.outputs].chunk(2, dim=1)
     torch.mul(by_inner, silu(gate), out=by_up)
     torch.ops.aten.silu_backward.grad_input(by_inner.mul_(up), gate, grad_input=by_gate)
-    by_low = lora.gate_up.add_grads(normed, low_gate_up, by_gate_up)
-    by_normed = (by_low @ lora.gate_up.a).addmm_(by_gate_up, frozen.gate_up)
-    return rms_norm_backward(by_normed, middle, normed, frozen.norm_mlp, inverse).add_(grad)
+    layer.gate_up.add_grads(normed, by_gate_up)
+    by_normed, width = layer.gate_up.back(by_gate_up), layer.gate_up.inputs
+    by_middle = layer.out.room_back(len(grad))
+    place = by_middle[:, :width]
+    rms_norm_backward(by_normed, middle, normed[:, :width], layer.norm_mlp, inverse, out=place).add_(grad)
+    return by_middle

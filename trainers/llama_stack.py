@@ -1,6 +1,6 @@
 """A whole model of the Llama family over ``trainers.llama_layer``, sharing the weights of transformers' model.
 
-Guarantees: base weights are shared, not doubled (query, key, value and gate, up are moved into one tensor each, and the
+Guarantees: base weights are shared, not doubled (those that are multiplied together are moved into one tensor, and the
 model's own layers read views of it; of a base in four bits the numbers of one matrix exist at a time); a model with
 anything unknown in a layer is ``Unsuitable``.
 Does not: judge the family's finer settings (scaled embeddings, rotary variants); the comparison in ``trainers.forward``
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from trainers.adapter import ADAPTER, Adapter
 from trainers.head_loss import Head
-from trainers.llama_layer import FrozenLayer, LayerLora, LlamaLayer, LoraPair, Rotary, rms_norm, rms_norm_backward
+from trainers.joint_product import JointProduct
+from trainers.llama_layer import Layer, LlamaLayer, Rotary, rms_norm, rms_norm_backward
 from trainers.quantised import form_of, weight_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
+#: Of the last layer so many positions, or a multiple, are computed at a time.
+ROWS = 32
 
 
 class Unsuitable(Exception):
@@ -64,19 +67,17 @@ class LlamaStack:
         self._is_recomputed = False
         self._decoder = decoder
         self._eps = float(base.config.rms_norm_eps)
-        self._frozen = [_freeze(layer, base.config, self._eps, held) for layer, held in _held(adapter, decoder)]
-        self._lora = [_pairs(layer, adapter) for layer in decoder.layers]
-        for lora in self._lora:
-            for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
-                pair.allocate(adapter.dtype)
+        self._layers = [
+            _layer_of(layer, base.config, self._eps, adapter, held) for layer, held in _held(adapter, decoder)
+        ]
         self.refresh()
 
     def refresh(self) -> None:
         """Copies the adapter's weights into the precision of the computation."""
         with torch.no_grad():
-            for lora in self._lora:
-                for pair in (lora.qkv, lora.out, lora.gate_up, lora.down):
-                    pair.refresh()
+            for layer in self._layers:
+                for product in layer.products():
+                    product.refresh()
 
     def recompute(self) -> None:
         """See ``trainers.forward.Forward``."""
@@ -92,24 +93,33 @@ class LlamaStack:
         cos, sin = self._decoder.rotary_emb(x[None], batch.positions[None])
         rotary = Rotary.of(cos[0], sin[0])
         trained = self._adapter.weights.detach().requires_grad_(torch.is_grad_enabled())
-        last = len(self._frozen) - 1
-        for index, (frozen, lora) in enumerate(zip(self._frozen, self._lora, strict=True)):
-            rows = batch.rows if index == last else None
-            x = LlamaLayer.apply(x, trained, frozen, lora, rotary, batch.lengths, rows, self._is_recomputed)  # type: ignore[no-untyped-call]
-        hidden: Tensor = _FinalNorm.apply(x, self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
+        rows = _filled_up(batch.rows, len(batch.tokens))
+        for layer in self._layers:
+            wanted = rows if layer is self._layers[-1] else None
+            x = LlamaLayer.apply(x, trained, layer, rotary, batch.lengths, wanted, self._is_recomputed)  # type: ignore[no-untyped-call]
+        hidden: Tensor = _FinalNorm.apply(x[: len(batch.rows)], self._decoder.norm.weight, self._eps)  # type: ignore[no-untyped-call]
         return hidden
 
 
 class _FinalNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        out, inverse = rms_norm(x, weight, eps)
+        out = torch.empty_like(x)
+        inverse = rms_norm(x, weight, eps, out=out)
         ctx.save_for_backward(x, out, weight, inverse)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return rms_norm_backward(grad, *ctx.saved_tensors), None, None
+
+
+def _filled_up(rows: Tensor, tokens: int) -> Tensor:
+    """Positions ``rows`` (S,), and others behind them up to a multiple of ``ROWS``: each product of a new length is
+    compiled anew, which for a few rows takes longer than the product."""
+    missing = min(-(-len(rows) // ROWS) * ROWS, tokens) - len(rows)
+    are_free = torch.ones(tokens, dtype=torch.bool, device=rows.device).index_fill_(0, rows, False)
+    return torch.cat([rows, are_free.nonzero()[:missing, 0]])
 
 
 def _check_layer(layer: Any, dtype: torch.dtype) -> None:
@@ -151,67 +161,41 @@ def _held(adapter: Adapter, decoder: Any) -> Iterator[tuple[Any, Callable[[], Ab
             yield layer, held
 
 
-def _joined(linears: list[Any], part: str) -> Tensor:
-    """One tensor of the parts of several layers, of which their own parameters are views; where not, they become it."""
-    parts: list[Tensor] = [getattr(each.base_layer, part).data for each in linears]
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One tensor of parts of several layers; of those that lie one behind the other, a view."""
     first = parts[0]
     stores = {each.untyped_storage().data_ptr() for each in parts}
     ends = [each.storage_offset() + each.numel() for each in parts]
     if len(stores) == 1 and [each.storage_offset() for each in parts[1:]] == ends[:-1]:
         rows = sum(each.shape[0] for each in parts)
         return first.as_strided((rows, *first.shape[1:]), first.stride(), first.storage_offset())
-    whole = torch.cat(parts)
-    at = 0
-    for each in linears:
-        parameter = getattr(each.base_layer, part)
-        parameter.data = whole[at : at + parameter.shape[0]]
-        at += parameter.shape[0]
-    return whole
+    return torch.cat(parts)
 
 
-def _weights(linears: list[Any]) -> Callable[[], Tensor]:
-    """What gives the weights of layers that read the same input, one below the other."""
-    layers = [each.base_layer for each in linears]
-    if not any(form_of(each) for each in layers):
-        whole = _joined(linears, "weight") if len(linears) > 1 else layers[0].weight.data
-        return lambda: whole
-    return lambda: torch.cat([weight_of(each) for each in layers]) if len(layers) > 1 else weight_of(layers[0])
-
-
-def _freeze(layer: Any, config: Any, eps: float, held: Callable[[], AbstractContextManager[None]]) -> FrozenLayer:
+def _layer_of(
+    layer: Any, config: Any, eps: float, adapter: Adapter, held: Callable[[], AbstractContextManager[None]]
+) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj]
+    biases = [each.base_layer.bias for each in projections]
     kv_heads = int(config.num_key_value_heads)
-    head = int(attention.head_dim)
-    return FrozenLayer(
+    return Layer(
         kv_heads=kv_heads,
         groups=int(config.num_attention_heads) // kv_heads,
-        head=head,
+        head=int(attention.head_dim),
         eps=eps,
         norm_in=layer.input_layernorm.weight.data,
         norm_mlp=layer.post_attention_layernorm.weight.data,
-        qkv_bias=None if attention.q_proj.base_layer.bias is None else _joined(projections, "bias"),
-        weights={
-            "qkv": _weights(projections),
-            "out": _weights([attention.o_proj]),
-            "gate_up": _weights([mlp.gate_proj, mlp.up_proj]),
-            "down": _weights([mlp.down_proj]),
-        },
+        qkv_bias=None if biases[0] is None else _joined([each.data for each in biases]),
+        qkv=_product(projections, adapter),
+        out=_product([attention.o_proj], adapter),
+        gate_up=_product([mlp.gate_proj, mlp.up_proj], adapter),
+        down=_product([mlp.down_proj], adapter),
         held=held,
     )
 
 
-def _pairs(layer: Any, adapter: Adapter) -> LayerLora:
-    attention, mlp = layer.self_attn, layer.mlp
-    return LayerLora(
-        qkv=_pair([attention.q_proj, attention.k_proj, attention.v_proj], adapter),
-        out=_pair([attention.o_proj], adapter),
-        gate_up=_pair([mlp.gate_proj, mlp.up_proj], adapter),
-        down=_pair([mlp.down_proj], adapter),
-    )
-
-
-def _pair(linears: list[Any], adapter: Adapter) -> LoraPair:
+def _product(linears: list[Any], adapter: Adapter) -> JointProduct:
     lows = [each.lora_A[ADAPTER].weight for each in linears]
     highs = [each.lora_B[ADAPTER].weight for each in linears]
     first = lows[0].data.storage_offset()
@@ -220,11 +204,28 @@ def _pair(linears: list[Any], adapter: Adapter) -> LoraPair:
     scalings = {each.scaling[ADAPTER] for each in linears}
     if [each.data.storage_offset() for each in lows] != offsets or len(scalings) > 1:
         raise Unsuitable("own layers need one rank and one scaling for all")
-    rows = sum(each.shape[0] for each in lows)
-    return LoraPair(
+    bases = [each.base_layer for each in linears]
+    product = JointProduct(
         scaling=scalings.pop(),
-        a_weight=adapter.weights[first : first + count].view(rows, -1),
-        a_grad=adapter.grads[first : first + count].view(rows, -1),
+        a_weight=adapter.weights[first : first + count].view(-1, lows[0].shape[1]),
+        a_grad=adapter.grads[first : first + count].view(-1, lows[0].shape[1]),
         b_weights=[each.data for each in highs],
         b_grads=[each.grad for each in highs if each.grad is not None],
+        dtype=adapter.dtype,
+        whole_weight=_whole_weight(bases, adapter),
     )
+    if product.whole_weight is None:
+        weights = [each.weight for each in bases]
+        for parameter, place in zip(weights, product.take_over([each.data for each in weights]), strict=True):
+            parameter.data = place
+    return product
+
+
+def _whole_weight(bases: list[Any], adapter: Adapter) -> Callable[[], Tensor] | None:
+    """What gives the weights of layers that read the same input, where they do not lie in memory all the time."""
+    if any(form_of(each) for each in bases):
+        return lambda: torch.cat([weight_of(each) for each in bases]) if len(bases) > 1 else weight_of(bases[0])
+    if adapter.spread is not None:
+        whole = _joined([each.weight.data for each in bases])
+        return lambda: whole
+    return None

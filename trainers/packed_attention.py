@@ -15,24 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from trainers.block_attention import COLUMNS, attend, attend_backward
+from trainers.block_attention import attend, attend_backward
 
 
 class _PackedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-        out, shares = attend(q, k, v, lengths)
-        ctx.save_for_backward(q, k, v)
-        ctx.rest = (shares, lengths)
+        out, ctx.saved = attend(q, k, v, lengths)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        dq, *others = attend_backward(grad.contiguous(), *ctx.saved_tensors, *ctx.rest)
-        # Nobody reads what fills up the last row.
-        return dq, *(pad(each, (0, 0, 0, COLUMNS)) for each in others), None
+        return (*attend_backward(grad, ctx.saved), None)
 
 
 def register(kind: str) -> str:
@@ -71,11 +66,10 @@ def packed_attention(
     heads, tokens, size = query.shape[1:]
     kv_heads = key.shape[1]
     scale = size**-0.5 if scaling is None else scaling
+    q = (query[0] * scale).transpose(0, 1).reshape(tokens, kv_heads, heads // kv_heads, size)
     # Under autocast queries and keys come back from their rotation in fp32; all three go on as the values are.
-    q = (query[0] * scale).to(value.dtype).view(kv_heads, -1, tokens, size).transpose(1, 2).reshape(kv_heads, -1, size)
-    k, v = (pad(each[0].to(value.dtype), (0, 0, 0, COLUMNS)) for each in (key, value))
-    out: Tensor = _PackedAttention.apply(q, k, v, packed_lengths)  # type: ignore[no-untyped-call]
-    out = out.view(kv_heads, tokens, -1, value.shape[3]).transpose(0, 1)
+    q, k = q.to(value.dtype), key[0].transpose(0, 1).to(value.dtype)
+    out: Tensor = _PackedAttention.apply(q, k, value[0].transpose(0, 1), packed_lengths)  # type: ignore[no-untyped-call]
     return out.reshape(1, tokens, heads, value.shape[3]), None
 
 

@@ -10,10 +10,10 @@ from trainers import forward as ways
 from trainers import llama_layer
 from trainers.adapter import lay_lora
 from trainers.base_model import load_base
-from trainers.block_attention import QUERY_BLOCK, attend, attend_backward, room_for_keys
+from trainers.block_attention import QUERY_BLOCK, attend, attend_backward
 from trainers.device import Device
 from trainers.head_loss import Head
-from trainers.llama_stack import LlamaStack, Unsuitable
+from trainers.llama_stack import ROWS, LlamaStack, Unsuitable
 from trainers.model_folder import check_folder
 from trainers.spec import LoraSpec
 
@@ -94,12 +94,8 @@ def test_a_way_that_lets_sequences_see_each_other_is_not_taken(tiny_model, monke
     def leaky(q, k, v, lengths):
         return attend(q, k, v, [sum(lengths)])
 
-    def leaky_backward(grad, q, k, v, saved, lengths):
-        return attend_backward(grad, q, k, v, saved, [sum(lengths)])
-
     for place in (llama_layer, packed_attention):
         monkeypatch.setattr(place, "attend", leaky)
-        monkeypatch.setattr(place, "attend_backward", leaky_backward)
     taken = ways.choose_forward(laid(tiny_model), "auto")
     assert isinstance(taken, ways.BucketForward)
     assert "differ by" in taken.reason
@@ -109,7 +105,7 @@ def test_a_way_whose_gradient_points_elsewhere_is_not_taken(tiny_model, monkeypa
     from trainers import packed_attention
 
     def turned(grad, *rest):
-        return tuple(each.flip(1) for each in attend_backward(grad, *rest))
+        return tuple(each.flip(0) for each in attend_backward(grad, *rest))
 
     monkeypatch.setattr(llama_layer, "attend_backward", turned)
     monkeypatch.setattr(packed_attention, "attend_backward", turned)
@@ -132,55 +128,50 @@ def test_the_flash_kernel_is_asked_for_what_the_padded_way_computes(kind, change
 def test_block_attention_equals_masked_attention(lengths):
     torch.manual_seed(0)
     total, kv_heads, groups, size = sum(lengths), 2, 3, 4
-    q, grad = torch.randn(2, kv_heads, total, groups, size).unbind()
-    k, v = torch.randn(2, kv_heads, total, size).unbind()
+    q, grad = torch.randn(2, total, kv_heads, groups, size).unbind()
+    k, v = torch.randn(2, total, kv_heads, size).unbind()
     for each in (q, k, v):
         each.requires_grad_()
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     mask = (owner[:, None] == owner) & torch.ones(total, total, dtype=torch.bool).tril()
     expected = torch.nn.functional.scaled_dot_product_attention(
-        q.transpose(1, 2), k[:, None], v[:, None], mask, scale=1.0
-    ).transpose(1, 2)
+        q.permute(1, 2, 0, 3), k.transpose(0, 1)[:, None], v.transpose(0, 1)[:, None], mask, scale=1.0
+    ).permute(2, 0, 1, 3)
     expected.backward(grad)
-    for one, other in zip(_there_and_back(q, k, v, grad, lengths), (expected, q.grad, k.grad, v.grad), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def _there_and_back(q, k, v, grad, lengths):
-    """Values and gradients of queries (K, T, G, d), keys and values (K, T, d)."""
     with torch.no_grad():
-        q, grad, shape = q.flatten(1, 2), grad.flatten(1, 2), q.shape
-        places = [room_for_keys(each.shape[0], each.shape[1], each.shape[2], each) for each in (k, v)]
-        for place, each in zip(places, (k, v), strict=True):
-            place[:, : each.shape[1]] = each
-        out, shares = attend(q, *places, lengths)
-        by_q, by_k, by_v = attend_backward(grad, q, *places, shares, lengths)
-        return out.view(shape), by_q.view(shape), by_k, by_v
+        out, saved = attend(q, k, v, lengths)
+        found = attend_backward(grad, saved)
+    torch.testing.assert_close(out, expected)
+    for one, other in zip(found, (q.grad, k.grad, v.grad), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_fills_up_a_row_of_scores_leaves_no_bit_behind():
     """The columns behind a sequence are of whatever lies there: another sequence, or the end of the batch."""
     torch.manual_seed(0)
     lengths = [7, 40, QUERY_BLOCK + 5]
-    q, grad = torch.randn(2, 2, sum(lengths), 3, 4).bfloat16().unbind()
-    k, v = torch.randn(2, 2, sum(lengths), 4).bfloat16().unbind()
-    whole = _there_and_back(q, k, v, grad, lengths)
+    q, grad = torch.randn(2, sum(lengths), 2, 3, 4).bfloat16().unbind()
+    k, v = torch.randn(2, sum(lengths), 2, 4).bfloat16().unbind()
+    out, saved = attend(q, k, v, lengths)
+    whole = (out, *attend_backward(grad, saved))
     start = 0
     for length in lengths:
         own = slice(start, start + length)
-        parts = _there_and_back(*(each[:, own] for each in (q, k, v, grad)), [length])
+        alone, saved = attend(q[own], k[own], v[own], [length])
+        parts = (alone, *attend_backward(grad[own], saved))
         for together, apart in zip(whole, parts, strict=True):
-            assert torch.equal(together[:, own], apart)
+            assert torch.equal(together[own], apart)
         start += length
 
 
 def test_of_the_last_layer_only_what_somebody_reads_is_computed(tiny_model, monkeypatch):
-    """Seen at the gated half, which has no other use for the rest: as many rows as are supervised."""
+    """Seen at the gated half, which has no other use for the rest: as many rows as are supervised, and a few more."""
     adapter = laid(tiny_model)
     stack = LlamaStack(adapter, Head.of(adapter))
     batch = ways._random_batch(adapter)
+    assert len(batch.rows) < ROWS < len(batch.tokens)
     seen = []
     half = llama_layer._mlp_half
     monkeypatch.setattr(llama_layer, "_mlp_half", lambda x, *rest: (seen.append(len(x)), half(x, *rest))[1])
     stack.losses(batch).sum().backward()
-    assert seen == [len(batch.tokens)] * (adapter.base.config.num_hidden_layers - 1) + [len(batch.rows)]
+    assert seen == [len(batch.tokens)] * (adapter.base.config.num_hidden_layers - 1) + [ROWS]
