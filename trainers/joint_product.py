@@ -89,10 +89,10 @@ class JointProduct:
     def take_over(self, weights: list[Tensor]) -> list[Tensor]:
         """Copies the frozen weights, (O_i, I) of each layer, beside the adapters'; returns views in their place."""
         assert self._joined is not None
-        places = self._joined[: self.outputs, : self.inputs].split([each.shape[0] for each in weights])
+        places = [self._joined[rows, : self.inputs] for rows, _ in self._blocks()]
         for place, each in zip(places, weights, strict=True):
             place.copy_(each)
-        return list(places)
+        return places
 
     def refresh(self) -> None:
         """Copies the adapters after they changed."""

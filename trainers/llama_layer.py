@@ -60,7 +60,7 @@ class Layer:
 def rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor) -> Tensor:
     """Writes (T, D) normalised and weighted to ``out``; returns (T, 1) by what each row was multiplied."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-    inverse = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
+    inverse: Tensor = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
     torch.mul(x, inverse, out=out).mul_(weight)
     return inverse
 
@@ -101,10 +101,10 @@ def turn(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
 
 def _heads(qkv: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
     """Views of (T, qkv): queries (T, K * G, d), keys and values (T, K, d)."""
-    heads = qkv.unflatten(1, (-1, layer.head))
-    count = layer.kv_heads
-    queries, keys, values = heads.split([count * layer.groups, count, count], dim=1)
-    return queries, keys, values
+    heads = qkv.view(len(qkv), -1, layer.head)
+    queries = layer.kv_heads * layer.groups
+    keys = queries + layer.kv_heads
+    return heads[:, :queries], heads[:, queries:keys], heads[:, keys:]
 
 
 class LlamaLayer(torch.autograd.Function):
@@ -177,7 +177,7 @@ def _attention_half(
     turned, turned_keys = (torch.empty(each.shape, dtype=x.dtype, device=x.device) for each in (queries, keys))
     turn(queries, rotary.cos_scaled, rotary.sin_scaled, out=turned)
     turn(keys, rotary.cos, rotary.sin, out=turned_keys)
-    by_head = turned.unflatten(1, (layer.kv_heads, layer.groups))
+    by_head = turned.view(len(qkv), layer.kv_heads, layer.groups, layer.head)
     found, attended = attend(by_head, turned_keys, values, lengths)
     if rows is not None:
         found, x = found[rows], x[rows]
@@ -189,10 +189,10 @@ def _attention_half(
 
 def _by_qkv(by_mixed: Tensor, attended: Attended, layer: Layer, rotary: Rotary, rows: Tensor | None) -> Tensor:
     """(T, O + R) gradient by the first product, with room; of that by the mixed values (T, D), or of rows (S, D)."""
-    tokens, *by_head = attended.shape
+    tokens = attended.shape[0]
     if rows is not None:
         by_mixed = by_mixed.new_zeros((tokens, by_mixed.shape[1])).index_copy_(0, rows, by_mixed)
-    by_q, by_k, by_v = attend_backward(by_mixed.unflatten(1, by_head), attended)
+    by_q, by_k, by_v = attend_backward(by_mixed.view(attended.shape), attended)
     by_qkv = layer.qkv.room_back(tokens)
     queries, keys, values = _heads(by_qkv[:, : layer.qkv.outputs], layer)
     turn(by_q.flatten(1, 2), rotary.cos_scaled, -rotary.sin_scaled, out=queries)
