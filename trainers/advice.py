@@ -38,7 +38,7 @@ def advice_on(spec: Spec, train: Split, steps: int) -> Iterator[RunAdvised]:
         yield RunAdvised(
             spec.run,
             "steps.fewer",
-            f"{spec.epochs} epochs of the data are {steps} steps, fewer than max_steps {spec.max_steps}",
+            f"the run ends after step {steps}, before max_steps {spec.max_steps}: epochs is {spec.epochs}",
             "raise epochs where more steps are wanted",
         )
     equal = _equal_pairs(train)

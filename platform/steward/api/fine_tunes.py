@@ -136,6 +136,11 @@ class Missing(UserError):
 _RUNS = FineTune.objects.select_related("workspace", "model_version")
 
 
+def _changes(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a body changes of the recipe, taken out of it; method and way have places of their own beside `changes`."""
+    return asked.pop("changes") | {name: asked.pop(name) for name in ("method", "way") if name in asked}
+
+
 class FineTunes(Door):
     @extend_schema(
         responses=page_of(FineTuneShape, "FineTune"),
@@ -167,7 +172,7 @@ class FineTunes(Door):
         base_model = BaseModel.objects.filter(pk=asked.pop("base_model")).first()
         if base_model is None:
             raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
-        changes = asked.pop("changes") | {name: asked.pop(name) for name in ("method", "way") if name in asked}
+        changes = _changes(asked)
         fine_tune = actions.request_fine_tune(
             actor=self.actor, version=version, base_model=base_model, changes=changes, **asked
         )
@@ -208,7 +213,7 @@ class FineTuneForecast(Door):
             raise Missing("No such base model. /api/v1/base-models lists them.", code="base_model_unknown")
         domain = version.workspace.domain
         workflow = workflow_of(domain, version.dataset.workflow, asked["workflow"])
-        recipe = within_positions(merged_recipe(domain, workflow, asked["changes"], version), base_model)
+        recipe = within_positions(merged_recipe(domain, workflow, _changes(asked), version), base_model)
         told = foretell(version, base_model, spec_of(recipe, METHODS[recipe["method"]]))
         if told is None:
             raise Missing("The model's folder or the training records are not there yet.", code="forecast_impossible")

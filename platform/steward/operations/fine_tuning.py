@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.operations.terminal import wait_for
+from steward.runs.following import ADVICE
 from steward.runs.left_out import left_out
 from steward.runs.models import FineTune, ModelVersion, RunState
 
@@ -41,6 +42,8 @@ def follow(fine_tune: FineTune, say: Say) -> None:
     )
     for sentence in left_out(fine_tune):
         say(sentence)
+    for advice in fine_tune.facts.get(ADVICE, {}).values():
+        say(f"{advice['message']}; {advice['hint']}")
     _tell_evaluation(fine_tune.model_version, say)
 
 

@@ -9,7 +9,7 @@ Example:
     {'epochs': 3, 'optimiser': {'learning_rate': 0.0001}}
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,10 @@ class Field:
         part = self.path.partition(".")[0]
         is_general = part == self.path != "turns" or part in ("optimiser", "answers")
         return "" if is_general else part
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for. Raises ValueError for one that is none."""
+        return None if self.is_optional and not text.strip() else self.kind(text.strip())
 
 
 FIELDS = (
@@ -155,6 +159,20 @@ def _at(recipe: Mapping[str, Any], path: str) -> Any:
     return value
 
 
+def typed(values: Iterable[tuple[Field, Any]], given: Mapping[str, str]) -> dict[str, str]:
+    """What somebody wrote into a form that showed `values`: the texts that say something else, by place."""
+    return {field.path: given[field.path] for field, value in values if _is_other(field, value, given.get(field.path))}
+
+
+def _is_other(field: Field, value: Any, text: str | None) -> bool:
+    if text is None:
+        return False
+    try:
+        return bool(field.read(text) != value)
+    except ValueError:
+        return True
+
+
 def changes_of(given: Mapping[str, str]) -> dict[str, Any]:
     """What a submitted form changes, by place in the spec, method and way among it. Fields it did not hold stay.
 
@@ -166,9 +184,8 @@ def changes_of(given: Mapping[str, str]) -> dict[str, Any]:
     for field in FIELDS:
         if field.path not in given:
             continue
-        text = given[field.path].strip()
         try:
-            value = None if field.is_optional and not text else field.kind(text)
+            value = field.read(given[field.path])
         except ValueError:
             problems.append(f"{field.title}: give {'a whole number' if field.kind is int else 'a number'}")
             continue

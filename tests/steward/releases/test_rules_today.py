@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from domains.gates import Gate
 from steward.accounts import actions as accounts
+from steward.accounts.models import User
 from steward.assurance import gates
 from steward.audit.actor import Refused
 from steward.releases import actions as releases
@@ -23,7 +25,7 @@ def test_of_gate_and_policy_the_stricter_one_counts_for_identifiers_in_answers_a
     assert gates.held_to_policy(useful, rules) == useful
 
 
-def test_a_policy_tightened_since_the_model_was_judged_refuses_the_release_until_it_is_loosened(
+def test_a_policy_tightened_since_the_model_was_judged_refuses_the_release_and_both_doors_say_so_before(
     requested: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house, release = requested
@@ -36,13 +38,23 @@ def test_a_policy_tightened_since_the_model_was_judged_refuses_the_release_until
         policy = house.workspace.policy | {"residual_pii_per_1000_max": per_1000}
         house.workspace = accounts.change_policy(actor=house.officer, workspace=house.workspace, policy=policy)
 
+    officer = Client()
+    officer.force_login(User.objects.get(pk=house.officer.user_id), "django.contrib.auth.backends.ModelBackend")
+    room = f"/w/{house.workspace.slug}"
+    pages = (f"{room}/models/{release.model_version_id}/", f"/console/approvals/releases/{release.pk}/")
+
+    def said() -> list[bool]:
+        return ["stricter than when the model was judged" in officer.get(page).text for page in pages]
+
     allow(19)
+    assert said() == [True, True]
     with pytest.raises(Refused, match=r"No identifiers in answers \(0.02, at most 0.019\)") as refused:
         releases.approve_release(actor=house.officer, release=release)
     assert refused.value.code == "gates_stricter"
     release.refresh_from_db()
     assert release.state == ReleaseState.REQUESTED
     allow(20)
+    assert said() == [False, False]
     assert releases.approve_release(actor=house.officer, release=release).state == ReleaseState.APPROVED
 
 

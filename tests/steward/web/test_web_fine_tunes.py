@@ -1,6 +1,8 @@
 """Fine-tunes in the browser: asked for, watched, taken away as a file."""
 
+import html
 import json
+import re
 from typing import Any
 
 import pytest
@@ -96,6 +98,19 @@ def test_another_method_or_way_brings_its_fields_and_says_when_the_records_do_no
     assert 'name="lora.rank"' not in page
     assert "These records do not fit" in page
     assert "--method dpo --way prompt" in page
+    # What somebody typed stays, also beside fields that have gone; what the recipe said gives way to the new recipe's.
+    learning_rate = re.compile('name="optimiser.learning_rate"[^>]*value="([^"]*)"')
+    usual = learning_rate.search(person.get(f"{address}new/", {"workflow": "visit_sections"}).text)
+    assert usual
+    untouched = given | {"way": "full", "epochs": "7", "lora.rank": "4", "optimiser.learning_rate": usual[1]}
+    page = person.post(f"{address}preview/", untouched).text
+    assert re.search('name="epochs"[^>]*value="7"', page)
+    assert "--set epochs=7" in page
+    assert "lora.rank" not in page
+    own = learning_rate.search(page)
+    assert own
+    assert float(own[1]) < float(usual[1])
+    assert "give a whole number" in person.post(f"{address}preview/", untouched | {"epochs": "many"}).text
     # A click that was faster than the fields is not taken for a choice of them.
     quick = form(version, base_model, method="sft", way="full", took="visit_sections sft lora", **{"lora.rank": "4"})
     answer = person.post(f"{address}new/", quick)
@@ -172,6 +187,14 @@ def test_what_will_teach_less_than_was_meant_is_on_the_page_and_in_rest(
     assert _apply_new_events(fine_tune) is None
     page = person.get(f"{address}{fine_tune.pk}/").text
     assert page.count("All 4 steps are warm-up") == 1
+    # The page asks for its upper part again and again, and gets what stands beside it where that has changed.
+    asked = html.unescape(re.findall('hx-get="([^"]*)"', page)[0])
+    assert "run-facts" not in person.get(asked, headers={"HX-Target": "run"}).text
+    fine_tune.refresh_from_db()
+    fine_tune.facts |= {"data_train": {"records": 7, "tokens": 700, "truncated": 0, "refused": 0}}
+    fine_tune.save()
+    news = person.get(asked, headers={"HX-Target": "run"}).text
+    assert re.search('id="run-facts" hx-swap-oob="true".*Data as the trainer read it', news, re.DOTALL)
     assert "Set optimiser.warmup_steps below 4." in page
     told = person.get(f"/api/v1/fine-tunes/{fine_tune.pk}").json()["facts"]["advice"]
     assert told == {"warmup.long": {"message": said.message, "hint": said.hint}}
@@ -193,7 +216,8 @@ def test_a_run_is_paused_resumed_and_continued_by_buttons(lenient: House, browse
         assert fine_tune.state == state
         assert next_button in person.get(address).text
     assert person.post(f"{address}continue/", {"epochs": "2"}).status_code == 409
-    assert browser_of(lenient.reviewer).post(f"{address}pause/").status_code == 403
+    reviewer = browser_of(lenient.reviewer)
+    assert [reviewer.post(f"{address}{step}/").status_code for step in ("pause", "resume", "continue")] == [403] * 3
 
     why = {"code": "output.unusable", "message": "The disk is full; free space."}
     put_aside(actor=WORKER, fine_tune=fine_tune, has_checkpoint=True, event_offset=0, **why)
@@ -278,6 +302,13 @@ def test_the_form_says_what_the_settings_will_need(
     assert "left out" not in said
     short = person.post(f"/w/{lenient.workspace.slug}/fine-tunes/preview/", given | {"max_length": "16"}).text
     assert "training records will be left out" in short
+    asked = {"dataset_version": given["version"], "base_model": given["base_model"], "name": "first"}
+    # A browser's session may ask REST as well, with the token that its forms carry.
+    needs = [
+        person.post("/api/v1/fine-tunes/forecast", asked | way, content_type="application/json").json()["memory_bytes"]
+        for way in ({}, {"way": "full"}, {"changes": {"way": "full"}})
+    ]
+    assert needs[0] < needs[1] == needs[2]
 
 
 def test_a_run_shows_what_was_foretold_beside_what_it_took(lenient: House, base_model: Any, browser_of: Any) -> None:

@@ -21,6 +21,7 @@ from steward.datasets.privilege import privilege_standing
 from steward.datasets.residual import residual_risk
 from steward.releases import actions as releases
 from steward.releases.models import Release
+from steward.releases.rules_today import gates_refusing_today
 from steward.runs import actions as runs
 from steward.runs.models import FineTune
 
@@ -109,6 +110,7 @@ def release(request: HttpRequest, release_id: UUID) -> HttpResponse:
         }
         return _decide(request, choices, str(found), reverse("admin:approve_release", args=[release_id]))
     evaluation = Evaluation.objects.filter(model_version=found.model_version).order_by("-created_at").first()
+    gates = list(GateResult.objects.filter(evaluation=evaluation)) if evaluation else []
     importer = found.model_version.fine_tune.dataset_version.imported_by_id
     return _page(
         request,
@@ -116,7 +118,8 @@ def release(request: HttpRequest, release_id: UUID) -> HttpResponse:
         found,
         Permission.APPROVE_RELEASE,
         evaluation=evaluation,
-        gates=GateResult.objects.filter(evaluation=evaluation) if evaluation else [],
+        gates=gates,
+        refusing=gates_refusing_today(found.model_version, gates) if found.state == "requested" else [],
         is_own=person(request).pk in (found.requested_by_id, found.trained_by_id, importer),
         is_open=found.state == "requested",
     )

@@ -1,5 +1,6 @@
 """Fine-tunes: the list, a new one with a preview of its spec, and one with what it measures while it runs."""
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ from steward.runs.recipes import (
 )
 from steward.runs.specs import planned_spec
 from steward.web.command_line import fine_tune_command
-from steward.web.hyperparameters import changes_of, further_values, shown_values
+from steward.web.hyperparameters import Field, changes_of, further_values, shown_values, typed
 from steward.web.launching import clone_source, command_of, shown_command
 from steward.web.pages import WorkspaceRequest, demand, in_workspace, row_or_404
 
@@ -159,7 +160,7 @@ def _form(request: WorkspaceRequest) -> dict[str, Any]:
         "number": number,
         "name": request.POST.get("name") or (f"{source.name}, changed" if source else named),
         "clone_source": source,
-        **settings.shown(given if given.get("took", settings.took) == settings.took else {}),
+        **settings.shown(settings.kept(given)),
         "chosen_model": given.get("base_model") or (str(source.base_model_id) if source else ""),
         "priorities": _priorities(request, Priority.NORMAL),
         "chosen_priority": given.get("priority", str(Priority.NORMAL.value)),
@@ -203,10 +204,10 @@ class _Settings:
         learns, trains = METHODS.get(method, METHODS[own[0]]), WAYS.get(way, WAYS[own[1]])
         if trains.name in learns.excluded_ways:
             trains = WAYS["lora"]
-        if cloned is not None and (learns.name, trains.name) == own:
-            return cls(pack.name, chosen, learns, trains, merged_recipe(pack.name, chosen.name, cloned.recipe), cloned)
-        recipe = merged_recipe(pack.name, chosen.name, {"method": learns.name, "way": trains.name})
-        return cls(pack.name, chosen, learns, trains, recipe, cloned)
+        changes: dict[str, Any] = {"method": learns.name, "way": trains.name}
+        if cloned is not None:
+            changes = with_changes(cloned.recipe, changes)
+        return cls(pack.name, chosen, learns, trains, merged_recipe(pack.name, chosen.name, changes), cloned)
 
     def planned(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The recipe with what was typed; of a clone, its source's settings otherwise."""
@@ -220,6 +221,20 @@ class _Settings:
         """What the fields on the page belong to."""
         return f"{self.workflow.name} {self.method.name} {self.way.name}"
 
+    @property
+    def values(self) -> list[tuple[Field, Any]]:
+        """The fields of the form, as the recipe fills them."""
+        return shown_values(self.recipe, usable_parallel())
+
+    def kept(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """What a form that may have had other fields says of these: what somebody typed, not what its recipe said."""
+        took = given.get("took", self.took)
+        if took == self.took:
+            return given
+        before = _Settings.of(load_pack(self.domain), *_names(took), self.source)
+        here = {field.path for field, _ in self.values}
+        return {path: text for path, text in typed(before.values, given).items() if path in here}
+
     def shown(self, given: Mapping[str, str]) -> dict[str, Any]:
         """For the template; `given` are values that were typed."""
         return {
@@ -228,9 +243,7 @@ class _Settings:
             "method": self.method,
             "ways": [way for way in WAYS.values() if way.name not in self.method.excluded_ways],
             "way": self.way,
-            "fields": [
-                (each, given.get(each.path) or value) for each, value in shown_values(self.recipe, usable_parallel())
-            ],
+            "fields": [(each, given.get(each.path, value)) for each, value in self.values],
         }
 
     def others(self) -> dict[str, str]:
@@ -240,23 +253,28 @@ class _Settings:
         return {option: name for option, (name, usual) in chosen.items() if name != usual}
 
 
+def _names(took: str) -> list[str]:
+    """Workflow, method and way of which a form says that its fields belong to them; empty where it does not say."""
+    return [*took.split(" "), "", ""][:3]
+
+
 @require_POST
 @in_workspace
 def preview(request: WorkspaceRequest) -> HttpResponse:
     """The settings part, after a change: the recipe as it will be written and the command that equals it."""
     demand(request, Permission.START_FINE_TUNE)
     pack, workflow = load_pack(request.workspace.domain), request.POST.get("workflow", "")
-    before = request.POST.get("took", "").split(" ")
-    is_new_workflow = before[0] != workflow
+    took = request.POST.get("took", "")
+    is_new_workflow = _names(took)[0] != workflow
     source = clone_source(request, request.POST)
     chosen = (request.POST.get("method", ""), request.POST.get("way", ""))
     if is_new_workflow:  # it brings its own way with it, and its own method where the records have what that needs
         chosen = ("" if source else _usual_method(_version(request), pack, workflow), "")
     settings = _Settings.of(pack, workflow, *chosen, source)
-    is_new = settings.took != " ".join(before)
-    context: dict[str, Any] = settings.shown({}) if is_new else {}
+    given = settings.kept(request.POST)
+    context: dict[str, Any] = settings.shown(given) if settings.took != took else {}
     try:
-        planned = settings.recipe if is_new else settings.planned(changes_of(request.POST))
+        planned = settings.planned(changes_of(given))
         if source:
             context |= {"clone_source": source, "changed": differences(decided(source.recipe), planned)}
         version, model = _chosen(request)
@@ -317,8 +335,11 @@ def fine_tune(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "priorities": _priorities(request, found.priority),
         "continuations": list(found.continuations.order_by("created_at")),
         "is_own": found.requested_by_id == request.actor.user_id,
+        "seen": f"{found.state}-{found.attempt}-{len(found.facts)}",
     }
-    template = "web/part_fine_tune.html" if request.headers.get("HX-Target") == "run" else "web/fine_tune.html"
+    is_part = request.headers.get("HX-Target") == "run"
+    context["has_news"] = is_part and request.GET.get("seen") != context["seen"]
+    template = "web/part_fine_tune.html" if is_part else "web/fine_tune.html"
     return render(request, template, context)
 
 
@@ -368,9 +389,7 @@ def resume(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
 def go_on(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     """Queues a fine-tune that goes on from the result of a finished one."""
     parent = row_or_404(request, FINE_TUNES, pk)
-    try:
-        epochs = int(request.POST.get("epochs", ""))
-    except ValueError:
-        raise Refused("Give the number of epochs.", code="recipe_invalid") from None
+    text = request.POST.get("epochs", "").strip()
+    epochs = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0  # which no recipe has, as whoever may ask is told
     child = actions.continue_fine_tune(actor=request.actor, parent=parent, epochs=epochs)
     return redirect("web:fine_tune", request.workspace.slug, child.pk)

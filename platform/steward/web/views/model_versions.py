@@ -32,7 +32,7 @@ from steward.releases.models import (
     ReleaseState,
     forms_of,
 )
-from steward.releases.rules_today import refusal_today
+from steward.releases.rules_today import gates_refusing_today, refusal_today
 from steward.runs.methods import Output
 from steward.runs.models import ModelVersion
 from steward.runs.shards import exchange_of, workflow_for
@@ -86,6 +86,7 @@ def model_version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
     found = row_or_404(request, MODELS, pk)
     evaluation = Evaluation.objects.filter(model_version=found).defer("scores").order_by("-created_at").first()
     gates = list(GateResult.objects.filter(evaluation=evaluation)) if evaluation else []
+    has_passed = bool(gates) and all(gate.has_passed for gate in gates)
     asked = list(Release.objects.filter(model_version=found).select_related("requested_by", "decided_by"))
     bundles = {row.release_id: row for row in EvidenceBundle.objects.filter(release__in=asked)}
     is_done = evaluation is not None and evaluation.state == EvaluationState.DONE
@@ -99,7 +100,8 @@ def model_version(request: WorkspaceRequest, pk: uuid.UUID) -> HttpResponse:
         "gain_chart": IntervalChart.of_gain(evaluation) if evaluation and is_done else None,
         "base_is": base_is(evaluation) if evaluation else "",
         "gates": gates,
-        "has_passed": bool(gates) and all(gate.has_passed for gate in gates),
+        "has_passed": has_passed,
+        "refusing": gates_refusing_today(found, gates) if has_passed else [],
         "releases": [
             (each, bundles.get(each.pk), request.actor.user_id in involved | {each.requested_by_id}) for each in asked
         ],

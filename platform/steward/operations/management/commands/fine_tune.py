@@ -51,6 +51,7 @@ class Command(BaseCommand):
             )
         except UserError as error:
             raise CommandError(str(error)) from None
+        self.stdout.write(f"fine-tune {fine_tune.pk}")
         follow(fine_tune, self.stdout.write)
 
     @staticmethod

@@ -186,7 +186,7 @@
       const line = make("path", { class: `line s${each.tone}`, d: path(each.points, x, y) });
       if (each.dash) line.setAttribute("stroke-dasharray", each.dash);
       svg.append(line);
-      if (each.points.length < 40 && each.hasDots) {
+      if (each.points.length === 1 || (each.points.length < 40 && each.hasDots)) {
         for (const [px, py] of each.points) svg.append(make("circle", { cx: x(px), cy: y(py), r: 3, class: `d${each.tone}` }));
       }
     }

@@ -62,9 +62,21 @@
     for (const panel of group.querySelectorAll("[data-panel]")) panel.hidden = panel.dataset.panel !== button.dataset.view;
   }
 
+  // A form is sent once: a second click, while the answer to the first is under way, would ask twice. One that fetches a
+  // file leaves the page as it is and may be sent again, and so may any whose answer got lost.
+  const ANSWER_MS = 10_000;
+  const underWay = new WeakSet();
   document.addEventListener("submit", (event) => {
-    const question = event.target.dataset?.confirm;
-    if (question && !window.confirm(question)) event.preventDefault();
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    const question = form.dataset.confirm;
+    if (underWay.has(form) || (question && !window.confirm(question))) {
+      event.preventDefault();
+      return;
+    }
+    if ("file" in form.dataset) return;
+    underWay.add(form);
+    setTimeout(() => underWay.delete(form), ANSWER_MS);
   });
 
   // "g" and a letter goes to a room of the workspace, "?" lists the keys. Never while somebody types.
