@@ -74,7 +74,7 @@ def _check_bounds(value: float, bounds: dict[str, float], path: str, problems: l
     for name, bound in bounds.items():
         words, holds = rules[name]
         if not holds(value, bound):
-            problems.append(f"{path}: must be {words} {bound:g}")
+            problems.append(f"{path}: must be {words} {f'{bound:,.0f}' if bound == int(bound) else f'{bound:g}'}")
 
 
 @dataclass(frozen=True)

@@ -80,15 +80,27 @@ def test_the_curves_of_two_runs_lie_over_one_another_and_each_grows_with_its_run
     expect(lines.nth(1)).not_to_have_attribute("d", before[1])
 
 
-def test_another_workflow_brings_its_settings_and_the_preview_follows(house: Any, running: Any, open_as: Any) -> None:
+def test_another_workflow_brings_its_settings_the_preview_follows_and_clicks_start_one_run(
+    house: Any, running: Any, open_as: Any
+) -> None:
     page = open_as(house.analyst, f"/w/{house.workspace.slug}/fine-tunes/new/")
     expect(page.locator("#trainer-spec")).to_contain_text('"method": "sft"')
     page.get_by_label("Epochs").fill("9")
     expect(page.locator("#trainer-spec")).to_contain_text('"epochs": 9')
+    page.get_by_label("What is trained").select_option("dora")
+    expect(page.locator("#trainer-spec")).to_contain_text('"way": "dora"')
+    expect(page.get_by_label("Epochs")).to_have_value("9")
     page.get_by_label("Workflow").select_option("medication_orders")
     expect(page.get_by_label("Epochs")).not_to_have_value("9")
     page.get_by_label("Epochs").fill("none")
     expect(page.locator("#preview")).to_contain_text("Epochs: give a whole number")
+    asked: list[str] = []
+    page.route("**/fine-tunes/new/", lambda route: asked.append(route.request.method))  # no answer: a slow server
+    page.get_by_label("Epochs").fill("1")
+    for _ in range(3):
+        page.get_by_role("button", name="Start").click(no_wait_after=True)
+        page.wait_for_timeout(100)
+    assert asked == ["POST"]
 
 
 def test_the_name_follows_the_dataset_version_until_another_is_typed(house: Any, running: Any, open_as: Any) -> None:
@@ -123,6 +135,8 @@ def test_the_workflow_follows_the_dataset_version_until_another_is_chosen(
 
 @pytest.mark.parametrize(("width", "look"), [(1440, "light"), (390, "dark")])
 def test_no_page_breaks_out_of_its_frame(house: Any, running: Any, open_as: Any, width: int, look: str) -> None:
+    running.name = "N" * 120
+    running.save()
     version = running.dataset_version
     slug = house.workspace.slug
     page = open_as(house.analyst, f"/w/{slug}/", width=width, look=look)

@@ -32,7 +32,7 @@ def test_minimal_spec_reads_with_defaults_and_fits_the_schema():
 
 
 def test_all_problems_are_reported_at_once_with_their_paths():
-    document = minimal() | {"epochs": 0, "speed": "fast", "seed": True}
+    document = minimal() | {"epochs": 0, "speed": "fast", "seed": True, "max_length": 1 << 40}
     document["data"]["train"] = {"path": "x", "context": CONTEXT | {"owner": "me"}, "commitment": "zz"}
     document["optimiser"] = {"learning_rate": float("nan")}
     del document["run"]
@@ -47,7 +47,9 @@ def test_all_problems_are_reported_at_once_with_their_paths():
         "data.train.context.'owner'",
         "data.train.commitment",
         "optimiser.learning_rate",
+        "max_length",
     }
+    assert "max_length: must be at most 1,048,576" in caught.value.problems
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def _resamples(records: int) -> int:
 def _pair(first: Contender, second: Contender) -> Pair:
     one, other = first.evaluation, second.evaluation
     if one is None or other is None:
-        return Pair(first, second, None, "not judged yet")
+        lost = [each.letter for each in (first, second) if each.fine_tune.is_over and each.model_version is None]
+        return Pair(first, second, None, f"{' and '.join(lost)} left no model" if lost else "not judged yet")
     if one.metric != other.metric:
         return Pair(first, second, None, "judged by different metrics")
     if first.fine_tune.dataset_version_id != second.fine_tune.dataset_version_id:

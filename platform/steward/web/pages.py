@@ -82,7 +82,13 @@ def _ask_to_sign_in(request: HttpRequest) -> HttpResponse:
     """A page leads to the sign-in; what a page fetched by itself tells that page to go there."""
     if wants_json(request) or request.headers.get("HX-Request"):
         return HttpResponse(status=401, headers={"HX-Redirect": settings.LOGIN_URL})
-    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+    return redirect_to_login(request.get_full_path() if request.method == "GET" else _page_before(request))
+
+
+def _page_before(request: HttpRequest) -> str:
+    """The page of ours that a form was sent from, or the first page."""
+    before, ours = request.META.get("HTTP_REFERER", ""), f"{request.scheme}://{request.get_host()}"
+    return before.removeprefix(ours) if before.startswith(f"{ours}/") else "/"
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -94,9 +100,7 @@ def refusal(request: HttpRequest, error: UserError) -> HttpResponse:
     """What a person, or a script, is told when something cannot be done."""
     if wants_json(request):
         return JsonResponse({"code": error.code, "message": str(error)}, status=error.status)
-    back = request.META.get("HTTP_REFERER", "")
-    is_ours = back.startswith(f"{request.scheme}://{request.get_host()}/")
-    context = {"error": error, "status": error.status, "back": back if is_ours else "/"}
+    context = {"error": error, "status": error.status, "back": _page_before(request)}
     return render(request, "web/refusal.html", context, status=error.status)
 
 

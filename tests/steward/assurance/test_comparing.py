@@ -7,6 +7,7 @@ import pytest
 from domains.intervals import bootstrap_interval
 from steward.assurance.comparing import compare
 from steward.audit.actor import Refused
+from steward.runs import actions as runs
 from steward.runs.models import FineTune
 from tests.steward.house import House, visits
 from tests.steward.runs.paper import dispatched, judged, trained
@@ -82,6 +83,11 @@ def test_runs_judged_on_other_records_or_not_at_all_are_not_set_against_each_oth
     assert compare(two).pairs[0].reason == "not judged yet"
     judged(lenient, two[1], [0.0, 1.0], ids=["1", "3"])
     assert compare(two).pairs[0].reason == "judged on different test records"
+    lost = runs.request_fine_tune(
+        actor=lenient.analyst, version=two[0].dataset_version, base_model=tiny_base, name="lost"
+    )
+    lost = runs.cancel_fine_tune(actor=lenient.analyst, fine_tune=lost)
+    assert compare([two[0], lost]).pairs[0].reason == "B left no model"
     other = trained(lenient, lenient.approved(visits(60, ward="b")), tiny_base, "third")
     judged(lenient, other, [0.0, 1.0], ids=["1", "2"])
     found = compare([two[0], other])

@@ -45,6 +45,13 @@ def address(name: str, slug: str, pk: object) -> str:
 
 
 @pytest.mark.django_db
+def test_who_was_signed_out_meanwhile_comes_back_to_the_page_of_the_form(client: Client) -> None:
+    for before, after in (("http://testserver/w/ward/?x=1", "/w/ward/%3Fx%3D1"), ("http://testserver.example/", "/")):
+        sent = client.post("/w/ward/datasets/new/", headers={"referer": before})
+        assert sent.url == f"/sign-in/?next={after}"
+
+
+@pytest.mark.django_db
 def test_strangers_are_asked_to_sign_in_wherever_they_knock(client: Client) -> None:
     for name in PATHS:
         url = address(name, "ward", uuid.UUID(int=2))

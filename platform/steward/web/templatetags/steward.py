@@ -175,7 +175,7 @@ def moment(when: datetime | None) -> SafeString | str:
     if when is None:
         return DASH
     utc = when.astimezone(timezone.get_default_timezone())
-    return format_html('<time datetime="{}">{}</time>', utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M}")
+    return format_html('<time datetime="{}">{}</time>', utc.isoformat(timespec="seconds"), f"{utc:%Y-%m-%d %H:%M} UTC")
 
 
 @register.simple_tag(takes_context=True)

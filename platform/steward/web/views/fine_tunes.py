@@ -227,10 +227,15 @@ class _Settings:
         return shown_values(self.recipe, usable_parallel())
 
     def kept(self, given: Mapping[str, str]) -> Mapping[str, str]:
-        """What a form that may have had other fields says of these: what somebody typed, not what its recipe said."""
+        """What a form that may have had other fields says of these: what somebody typed, not what its recipe said.
+
+        Nothing where it followed another workflow, whose epochs and lengths are of other records.
+        """
         took = given.get("took", self.took)
         if took == self.took:
             return given
+        if _names(took)[0] != self.workflow.name:
+            return {}
         before = _Settings.of(load_pack(self.domain), *_names(took), self.source)
         here = {field.path for field, _ in self.values}
         return {path: text for path, text in typed(before.values, given).items() if path in here}

@@ -50,7 +50,8 @@ class Command(BaseCommand):
         if run.state == RedactionState.FAILED:
             raise CommandError(f"The redaction failed: {run.failure}")
         counts = ", ".join(f"{count} {kind.lower()}" for kind, count in sorted(run.counts_by_type.items()))
-        self.stdout.write(f"{run.done_count} records, {run.finding_count} identifiers replaced: {counts}")
+        found = f"{run.finding_count} identifiers replaced{': ' if counts else ''}{counts}"
+        self.stdout.write(f"{run.done_count} records, {found}")
         if run.set_aside_count:
             self.stdout.write(f"{run.set_aside_count} set aside: two labels met in one replacement")
 

@@ -22,7 +22,7 @@
       const moment = new Date(time.dateTime);
       if (Number.isNaN(moment.valueOf())) continue;
       time.dataset.local = "1";
-      time.title = time.textContent.trim() + " UTC";
+      time.title = time.textContent.trim();
       time.textContent = format.format(moment);
     }
   }
