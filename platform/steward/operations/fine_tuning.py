@@ -76,7 +76,7 @@ def _tell_evaluation(model_version: ModelVersion, say: Say) -> None:
 
 
 def changes_of(pairs: list[str]) -> dict[str, Any]:
-    """What `--set` asks for: `a.b=1` as {"a": {"b": 1}}. Raises CommandError for what is no pair."""
+    """What `--set` asks for: `a.b=1` as {"a": {"b": 1}}. Raises CommandError for no pair, or a contradiction."""
     changes: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -90,5 +90,7 @@ def changes_of(pairs: list[str]) -> dict[str, Any]:
         place = changes
         for part in path:
             place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise CommandError(f"--set {pair}: another --set gives {part} a value of its own.")
         place[last] = value
     return changes

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from steward.accounts.models import User
 from steward.operations import following, terminal
+from steward.operations.fine_tuning import changes_of
 from steward.runs import actions
 from steward.runs.models import FineTune, RunState
 from tests.steward.house import House, visits
@@ -110,3 +111,13 @@ def test_who_may_not_start_one_may_not_do_this_either(lenient: House, running: F
         with pytest.raises(CommandError):
             call_command("run", step, str(running.pk)[:8], "--as", name)
     assert state(running) == RunState.RUNNING
+
+
+def test_changes_that_contradict_one_another_are_named() -> None:
+    assert changes_of(["lora.rank=8", "lora.alpha=16", "too_long=truncate"]) == {
+        "lora": {"rank": 8, "alpha": 16},
+        "too_long": "truncate",
+    }
+    for pairs, said in ((["epochs=3", "epochs.x=3"], "gives epochs a value of its own"), (["epochs"], "KEY=VALUE")):
+        with pytest.raises(CommandError, match=said):
+            changes_of(pairs)
