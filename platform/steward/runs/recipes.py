@@ -72,7 +72,7 @@ def merged_recipe(domain: str, workflow: str, changes: Mapping[str, Any], subjec
         "metric": method.metric or chosen.metric,
     }
     for key, value in given.items():
-        if key in _SURROUNDINGS:
+        if key in _SURROUNDINGS or key == "start":  # where a run begins is its parent's affair, and read under its key
             raise Refused(f"“{key}” is not part of a recipe.", code="recipe_invalid", subject=subject)
         recipe[key] = (
             {**recipe[key], **value} if isinstance(value, dict) and isinstance(recipe.get(key), dict) else value

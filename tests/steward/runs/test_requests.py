@@ -37,6 +37,7 @@ def test_a_reviewer_may_not_train(house: House, tiny_base: Any) -> None:
         ({"epoch": 3}, "epoch"),
         ({"lora": {"rank": 0}}, "lora.rank"),
         ({"model": {"path": "/etc"}}, "not part of a recipe"),
+        ({"start": None}, "not part of a recipe"),
         ({"optimiser": {"learning_rate": "high"}}, "optimiser.learning_rate"),
         ({"method": "rlhf"}, "method: must be one of sft, dpo"),
         ({"way": "qalora"}, "way: must be one of lora, rslora"),
