@@ -68,7 +68,7 @@
   const underWay = new WeakSet();
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (event.defaultPrevented || form.method !== "post") return;
+    if (event.defaultPrevented || form.getAttribute("method") !== "post") return; // a field may be called “method”
     const question = form.dataset.confirm;
     if (underWay.has(form) || (question && !window.confirm(question))) {
       event.preventDefault();
