@@ -30,6 +30,7 @@ from trainers.encoding import as_tokens, prompt_tokens
 from trainers.events import AnswersMeasured
 from trainers.forward import ends_batch
 from trainers.generation import ROOM, answer_all
+from trainers.references import reference_of
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
 from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
@@ -52,7 +53,8 @@ class Answers:
         self._spec, self._records, self._tokenizer = spec, records, tokenizer
         self._stops, self._out, self._key = stops, out, key
         self._prompts = [self._tokens(record) for record in records]
-        longest = max(map(len, as_tokens(tokenizer, [record.messages[-1].content for record in records])))
+        self._references = [reference_of(tokenizer, record) for record in records]
+        longest = max(map(len, as_tokens(tokenizer, self._references)))
         self._room = min(spec.answers.max_new_tokens, max(LEAST_ROOM, math.ceil(ROOM * longest)))
 
     def _tokens(self, record: Record) -> list[int]:
@@ -74,10 +76,9 @@ class Answers:
         """
         settings = self._spec.answers
         texts, are_cut = self._texts(parts, check)
-        references = [record.messages[-1].content for record in self._records]
         scores: list[float] = []
         lines = []
-        rows = zip(self._records, self._prompts, references, texts, are_cut, strict=True)
+        rows = zip(self._records, self._prompts, self._references, texts, are_cut, strict=True)
         for record, prompt, reference, text, is_cut in rows:
             line: dict[str, str | float] = {"id": record.id, "prompt": self._tokenizer.decode(prompt)}
             line |= {"reference": reference, "answer": text, "is_cut": is_cut}

@@ -58,6 +58,7 @@ from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compa
 from trainers.plan import RESERVE
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
+from trainers.references import reference_of
 from trainers.sealed import Written
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import JUDGED, PAIRED, LoraSpec, Spec
@@ -403,7 +404,7 @@ def _score(room: _Room, texts: list[list[int]]) -> tuple[float, float, float]:
     if not texts:
         return math.nan, math.nan, math.nan
     said = room.bench.tokenizer.batch_decode(texts, skip_special_tokens=True)
-    right = [each.messages[-1].content for each in room.asked]
+    right = [reference_of(room.bench.tokenizer, each) for each in room.asked]
     interval = metrics.bootstrap_interval(
         [metrics.score(room.task.metric, *pair) for pair in zip(said, right, strict=True)]
     )

@@ -28,6 +28,8 @@ from trainers.control_tokens import ControlTokens
 from trainers.errors import TrainerError
 from trainers.number_store import NumberStore
 from trainers.shards import Message, Record
+from trainers.text_store import Texts
+from trainers.tool_template import refuse_unwritten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,28 +48,6 @@ PLAIN_TEMPLATE = (
 _LEARNT = 1 << 30
 #: (T,) tokens, and (T,) whether each is learnt.
 Sequence = tuple[NDArray[np.int64], NDArray[np.bool_]]
-
-
-class Texts:
-    """Many short texts in one piece of memory."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._starts = array("q", [0])
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def __getitem__(self, index: int) -> str:
-        return self._bytes[self._starts[index] : self._starts[index + 1]].decode()
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[index] for index in range(len(self)))
-
-    def append(self, text: str) -> None:
-        """Adds one at the end."""
-        self._bytes += text.encode()
-        self._starts.append(len(self._bytes))
 
 
 @dataclass
@@ -182,10 +162,11 @@ def render(
     and that is taken if the template put control together out of them.
 
     Raises:
-        TrainerError: ``model.template``, when the template fails or reaches for what the sandbox forbids; as
-            ``ControlTokens.marked``.
+        TrainerError: ``model.template``, when the template fails or reaches for what the sandbox forbids;
+            ``model.tools``, when it leaves out tools, calls or results; as ``ControlTokens.marked``.
     """
     control, turns = ControlTokens.of(tokenizer), list(messages)
+    refuse_unwritten(tokenizer, turns, tools)
     text = _rendered(tokenizer, turns, is_prompt, tools, are_ends=False)
     if not control.might_join([*((each.content, each.extra) for each in turns), *tools]):
         return text

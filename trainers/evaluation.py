@@ -54,6 +54,7 @@ from trainers.model_folder import check_folder
 from trainers.pair_margins import likelihoods, margins
 from trainers.positions import room_for_records
 from trainers.process import Speaker, Stop
+from trainers.references import reference_of
 from trainers.sealed import ADAPTER_FILE, PREDICTIONS_FILE, read_sealed, write_sealed
 from trainers.sft import Sft
 from trainers.shards import Record, context_of, read_records
@@ -266,7 +267,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         speak(PairsCompared(spec.run, list(pairs.ids), ahead["base"], ahead["tuned"], pairs.refused))
     if judged is not None:
         speak(_judgements(spec, judged, likely))
-    references = [record.messages[-1].content for record in records]
+    references = [reference_of(bench.tokenizer, record) for record in records]
     scores = {
         name: [metrics.score(question.metric, *pair) for pair in zip(answers[name], references, strict=True)]
         for name in answers
@@ -310,7 +311,9 @@ def _with_room(question: Question, bench: Bench, records: list[Record]) -> tuple
     """The question with the room that its references need; room, and how many of them are longer, for the event."""
     if not question.is_free:
         return question, {"room": question.max_new_tokens}
-    lengths = [len(each) for each in as_tokens(bench.tokenizer, [record.messages[-1].content for record in records])]
+    lengths = [
+        len(each) for each in as_tokens(bench.tokenizer, [reference_of(bench.tokenizer, record) for record in records])
+    ]
     room = max(1, min(question.max_new_tokens, math.ceil(ROOM * max(lengths))))
     return replace(question, max_new_tokens=room), {"room": room, "outgrown": sum(each > room for each in lengths)}
 

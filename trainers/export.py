@@ -48,6 +48,7 @@ from trainers.model_tar import tar_of
 from trainers.parity import PRECISIONS, UNPROVEN_SUFFIX, Answers, answers, compare, refusal, told
 from trainers.process import Speaker, Stop
 from trainers.reading_back import Sealed, ask
+from trainers.references import reference_of
 from trainers.shards import Record, context_of, read_records
 from trainers.spec import Spec
 from trainers.token_classification import encode_tagged
@@ -245,7 +246,7 @@ def _score(job: _Job, texts: list[list[int]], records: list[Record], question: Q
     if not texts:
         return float("nan")
     said = job.bench.tokenizer.batch_decode(texts, skip_special_tokens=True)
-    right = [each.messages[-1].content for each in records[: len(texts)]]
+    right = [reference_of(job.bench.tokenizer, each) for each in records[: len(texts)]]
     return sum(metrics.score(question.metric, *pair) for pair in zip(said, right, strict=True)) / len(texts)
 
 

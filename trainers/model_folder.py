@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.chat_template import MAX_TEMPLATE_CHARS, template_problems, templates_in
+from trainers.chat_template import MAX_TEMPLATE_CHARS, TEMPLATE_FILES, template_problems, templates_in
 from trainers.errors import TrainerError
 
 MAX_CONFIG_BYTES = 64 << 20
@@ -249,7 +249,7 @@ def _judge_layers(config: dict[str, Any], tensors: int, problems: list[str]) -> 
 
 def _judge_templates(files: list[Path], problems: list[str]) -> None:
     for each in files:
-        if each.name not in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
+        if each.name not in TEMPLATE_FILES:
             continue
         if each.suffix == ".json":
             # Whether it is JSON at all was judged before.

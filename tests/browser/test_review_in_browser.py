@@ -97,8 +97,8 @@ def test_a_correction_becomes_a_phrase_in_force_and_shows_in_the_next_redaction(
     from steward.datasets.models import RedactionRun, SampleItem, SpanFault, Verdict
     from steward.datasets.reading import RecordReader
     from steward.datasets.redacting import redact_version
-    from steward.datasets.shapes import slots
     from steward.datasets.spans import MarkedSpan
+    from steward.datasets.texts import slots
 
     version = house.redacted(visits(6))
     first = version.redaction

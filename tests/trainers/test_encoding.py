@@ -14,6 +14,7 @@ from trainers.encoding import cut_prompt, encode, prompt_tokens, render
 from trainers.errors import TrainerError
 from trainers.forward import micro_batch
 from trainers.model_folder import check_folder
+from trainers.references import reference_of
 from trainers.shards import Message, Record, read_records
 from trainers.spec import load_spec
 
@@ -206,6 +207,34 @@ def test_calls_as_openai_writes_them_are_not_quoted_twice(bench, tokenizer, monk
     bench.seal("train", [{"id": "a", "messages": turns, "tools": [TOOLS]}])
     (record,) = read_records(load_spec(bench.spec()).data.train, bench.data_key, "train")
     assert learnt(encode([record], tokenizer, 600, "refuse"), tokenizer) == '[dose{"drug": "aspirin"}]<|end|>\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "left_out"),
+    [
+        (("{% if tools %}", "{% if false %}"), "definitions of tools"),
+        ((" + (call.function.arguments | tojson)", ""), "calls of tools"),
+        (("m['content']", "('' if m['role'] == 'tool' else m['content'])"), "results of tools"),
+        (("m.tool_calls or [] %}", "m.tool_calls or [] %}{{ raise_exception('no') }}"), "calls of tools"),
+    ],
+)
+def test_a_template_that_leaves_out_or_refuses_a_part_of_tools_is_told(tokenizer, monkeypatch, change, left_out):
+    monkeypatch.setattr(tokenizer, "chat_template", TOOL_TEMPLATE.replace(*change))
+    asked, said = Message("user", "how much?"), Message("assistant", "100 mg")
+    called = Message("assistant", "", extra={"tool_calls": [CALL]})
+    messages = (asked, called, Message("tool", "100 mg", extra={"name": "dose"}), said)
+    with pytest.raises(TrainerError, match=left_out) as caught:
+        encode([Record("a", messages, tools=(TOOLS,))], tokenizer, 600, "refuse")
+    assert caught.value.code == "model.tools"
+    assert len(encode([Record("a", (asked, said))], tokenizer, 600, "refuse")) == 1
+
+
+def test_an_answer_that_calls_is_held_against_what_the_template_writes(tokenizer, monkeypatch):
+    """It was held against an empty text, so that a right call scored nothing."""
+    monkeypatch.setattr(tokenizer, "chat_template", TOOL_TEMPLATE)
+    called = Message("assistant", "", extra={"tool_calls": [CALL]})
+    record = Record("a", (Message("user", "how much?"), called), tools=(TOOLS,))
+    assert reference_of(tokenizer, record) == '[dose{"drug": "aspirin"}]'
 
 
 def test_a_record_of_one_turn_is_a_plain_text(tokenizer):

@@ -24,6 +24,7 @@ from steward.datasets.privilege import shown_to
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
 from steward.datasets.spans import parse_spans
+from steward.datasets.texts import texts
 from steward.datasets.verdicts import next_kind
 
 
@@ -55,14 +56,18 @@ class SampleItemShape(serializers.ModelSerializer[SampleItem]):
 
 
 class SampleItemDetailShape(SampleItemShape):
-    payload = serializers.SerializerMethodField(help_text="The redacted record: `fields` or `messages`.")
-    findings = serializers.SerializerMethodField(help_text="What was found and done, for each text of the record.")
+    payload = serializers.SerializerMethodField(help_text="The redacted record: `fields`, or `messages` and `tools`.")
+    texts = serializers.SerializerMethodField(help_text="The texts of the record in order, each with its `name`.")
+    findings = serializers.SerializerMethodField(help_text="What was found and done, for each of the texts.")
 
     class Meta(SampleItemShape.Meta):
-        fields = [*SampleItemShape.Meta.fields, "payload", "findings"]
+        fields = [*SampleItemShape.Meta.fields, "payload", "texts", "findings"]
 
     def get_payload(self, item: SampleItem) -> dict[str, Any]:
         return dict(self.context["opened"].payload)
+
+    def get_texts(self, item: SampleItem) -> list[dict[str, str]]:
+        return [{"name": each.name, "text": each.value} for each in texts(self.context["opened"].payload)]
 
     def get_findings(self, item: SampleItem) -> list[list[dict[str, Any]]]:
         return list(self.context["opened"].findings)

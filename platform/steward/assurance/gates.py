@@ -23,6 +23,7 @@ from steward.assurance.models import Evaluation, GateState
 from steward.assurance.reading import predictions
 from steward.audit.actor import Refused
 from steward.audit.proofs import export_ledger
+from steward.datasets.texts import read_answer
 from steward.keyring import verification_key
 from steward.profiles.composing import effective_profile
 from steward.runs.methods import Output
@@ -78,7 +79,8 @@ def _output_identifier_rate(evaluation: Evaluation) -> float:
     answers = [_words(evaluation, row.tuned) for row in predictions(evaluation)]
     if not answers:
         raise ValueError("there are no answers to look at")
-    return sum(bool(detector.detect(answer)) for answer in answers) / len(answers)
+    # Of a call of a tool its arguments are read one by one, as they are when a record is redacted.
+    return sum(any(map(detector.detect, read_answer(answer))) for answer in answers) / len(answers)
 
 
 def _words(evaluation: Evaluation, answer: str) -> str:

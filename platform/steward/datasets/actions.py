@@ -162,6 +162,7 @@ def finish_import(
     locked.split_counts = assign_splits(locked)
     locked.record_count = sealer.tally.records
     locked.duplicate_count = sealer.tally.duplicates
+    locked.has_tools = sealer.tally.has_tools
     locked.subject_count = Record.objects.filter(version=locked).values("subject").distinct().count()
     locked.content_digest = sealer.content_digest
     locked.imported_at = timezone.now()

@@ -85,6 +85,7 @@ class DatasetVersion(models.Model):
     duplicate_count = models.PositiveIntegerField(default=0)
     subject_count = models.PositiveIntegerField(default=0)
     split_counts = models.JSONField(default=dict)
+    has_tools = models.BooleanField(default=False, help_text="Whether a record names tools or calls one.")
     content_digest = models.CharField(max_length=71, blank=True)
     redaction = models.ForeignKey("RedactionRun", on_delete=models.PROTECT, null=True, related_name="+")
     imported_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True)

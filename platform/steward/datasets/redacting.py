@@ -27,6 +27,7 @@ from steward.datasets.privilege import digest_of, privilege_key
 from steward.datasets.processes import Inline, InOrder, Processes
 from steward.datasets.reading import OpenRecord
 from steward.datasets.redaction_work import (
+    Examined,
     Known,
     RecordTexts,
     RedactedTexts,
@@ -35,7 +36,7 @@ from steward.datasets.redaction_work import (
     redact_batch,
 )
 from steward.datasets.sealing import redacted_context
-from steward.datasets.shapes import ClosedLabels, slots, with_slots
+from steward.datasets.texts import ClosedLabels, texts, with_slots
 from steward.profiles.composing import EffectiveProfile, recomposed
 from steward.recovery import CONNECTION_LOST, unforeseen
 from steward.vault.keys import open_key
@@ -118,7 +119,10 @@ def _texts(run: RedactionRun, batch: Batch, closed: ClosedLabels, *, is_reversib
     return [
         RecordTexts(
             record.subject,
-            tuple(zip(slots(record.payload), closed.of(record.payload), strict=True)),
+            tuple(
+                Examined(text.value, is_label, text.read_as)
+                for text, is_label in zip(texts(record.payload), closed.of(record.payload), strict=True)
+            ),
             record.originals_key if is_reversible else None,
             redacted_context(run.pk, record.ordinal),
         )

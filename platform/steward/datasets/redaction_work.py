@@ -5,13 +5,13 @@ and in those of a person with very many records by way of `Known`. Knows no data
 its own starts quickly and holds no more keys than it was given. Keeps nothing between batches but the detector.
 
 Example:
-    >>> texts = RecordTexts("9f02", (("Mr John Kowalski rang.", False),))
+    >>> texts = RecordTexts("9f02", (Examined("Mr John Kowalski rang."),))
     >>> redact_batch(profile, bytes(32), [texts])[0].findings[0][0]["type"]
     'PERSON'
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from compliance.redaction import (
@@ -42,15 +42,47 @@ _loaded: Plain | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Examined:
+    """A text to examine.
+
+    Attributes:
+        text: as it stands in the record.
+        is_label: whether it is a label that stays as it is.
+        read_as: what detection reads in its place, which ends in as many characters: a key before a value, say. Empty
+            for the text itself.
+    """
+
+    text: str
+    is_label: bool = False
+    read_as: str = ""
+
+    @property
+    def read(self) -> str:
+        """What detection reads."""
+        return self.read_as or self.text
+
+    def own(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Findings in what was read, as far as they are in the text."""
+        before = len(self.read) - len(self.text)
+        if not before:
+            return list(findings)
+        return [
+            replace(each, start=max(0, each.start - before), end=each.end - before)
+            for each in findings
+            if each.end > before
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordTexts:
-    """A record's texts, each with whether it is a label that stays as it is.
+    """A record's texts.
 
     `subject` is a keyed digest. `seal_key` and `place` are there for a profile that seals originals: the key of the
     person's originals, and what they are bound to.
     """
 
     subject: str
-    texts: tuple[tuple[str, bool], ...]
+    texts: tuple[Examined, ...]
     seal_key: bytes | None = None
     place: bytes = b""
 
@@ -92,7 +124,7 @@ def learn_batch(profile: Plain, batch: Sequence[RecordTexts]) -> Known:
         RedactionError: a text cannot be examined.
     """
     detector = load_detector(profile)
-    texts = [text for record in batch for text, is_label in record.texts if not is_label]
+    texts = [each.read for record in batch for each in record.texts if not each.is_label]
     found = [detector.detect(text) for text in texts]
     return Known(learned(detector, texts, found).terms, frozenset().union(*map(real_names, found, texts)))
 
@@ -121,10 +153,10 @@ def redact_batch(
         RedactionError: a text cannot be examined; none of the batch counts then.
     """
     detector = load_detector(profile)
-    found = [[[] for _ in record.texts] for record in batch]
+    found: list[list[list[Finding]]] = [[[] for _ in record.texts] for record in batch]
     names = [frozenset[str]()] * len(batch)
     for places in _places_by_person(batch):
-        texts = [batch[record].texts[slot][0] for record, slot in places]
+        texts = [batch[record].texts[slot].read for record, slot in places]
         if known is None:
             examined = detect_subject(detector, texts)
             own_names = frozenset[str]().union(*map(real_names, examined, texts))
@@ -134,7 +166,7 @@ def redact_batch(
             examined = recalled(detector, texts, [detector.detect(text) for text in texts], memory)
             own_names = known.names
         for (record, slot), findings in zip(places, examined, strict=True):
-            found[record][slot] = findings
+            found[record][slot] = batch[record].texts[slot].own(findings)
             names[record] = own_names
     return [
         _redact_record(detector.profile, key, record, own, words)
@@ -146,7 +178,7 @@ def _places_by_person(batch: Sequence[RecordTexts]) -> Iterable[list[tuple[int, 
     """For each person the texts that are examined, as (which record, which text)."""
     places: dict[str, list[tuple[int, int]]] = {}
     for number, record in enumerate(batch):
-        examined = [(number, slot) for slot, (_, is_label) in enumerate(record.texts) if not is_label]
+        examined = [(number, slot) for slot, each in enumerate(record.texts) if not each.is_label]
         places.setdefault(record.subject, []).extend(examined)
     return [each for each in places.values() if each]
 
@@ -156,7 +188,7 @@ def _redact_record(
 ) -> RedactedTexts:
     outcomes = [
         redact(
-            text,
+            each.text,
             findings,
             profile=profile,
             key=key,
@@ -164,7 +196,7 @@ def _redact_record(
             names=names,
             seal=_seal(record, slot) if profile.is_reversible else None,
         )
-        for slot, ((text, _), findings) in enumerate(zip(record.texts, found, strict=True))
+        for slot, (each, findings) in enumerate(zip(record.texts, found, strict=True))
     ]
     findings = [[finding.to_json() for finding in outcome.findings] for outcome in outcomes]
     originals = [
@@ -175,8 +207,8 @@ def _redact_record(
     ]
     is_doubtful = any(_is_close(finding, profile) for each in findings for finding in each)
     privileged = [
-        [] if is_label else passages_of(privileged_passages(text, profile), own)
-        for (text, is_label), own in zip(record.texts, findings, strict=True)
+        [] if each.is_label else passages_of(privileged_passages(each.text, profile), own)
+        for each, own in zip(record.texts, findings, strict=True)
     ]
     return RedactedTexts([outcome.text for outcome in outcomes], findings, is_doubtful, privileged, originals)
 

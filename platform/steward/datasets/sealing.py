@@ -19,6 +19,7 @@ from django.db import connection, transaction
 
 from compliance.vault import RecordCipher, keyed_digest, new_key, unwrap_key, wrap_key
 from steward.datasets.copying import copy_records, copy_subjects
+from steward.datasets.messages import has_tools
 from steward.datasets.models import Dataset, DatasetVersion, Split
 from steward.vault.keys import open_key
 
@@ -54,10 +55,11 @@ class _Prepared(NamedTuple):
 
 @dataclass(slots=True)
 class Sealed:
-    """What sealing counted."""
+    """What sealing counted, and whether a record names tools or calls one."""
 
     records: int = 0
     duplicates: int = 0
+    has_tools: bool = False
 
 
 def record_context(version_id: object, ordinal: int) -> bytes:
@@ -145,6 +147,7 @@ class RecordSealer:
             prepared: dict[bytes, _Prepared] = {}
             for item in batch:
                 plain = dump_payload(item.payload)
+                self.tally.has_tools = self.tally.has_tools or has_tools(item.payload)
                 digest = digests.content(plain)
                 if digest in prepared:
                     continue

@@ -6,9 +6,11 @@ A payload is `{"fields": {name: text}}` for a workflow's mapping, or, for chat d
 `is_good` says whether the last message is a good answer. A text with labelled stretches is `{"text", "labels",
 "spans"}` (see `labelled_spans`).
 
-Guarantees that whatever a payload says in words is one of its `slots`, that it ends with a non-empty assistant message
-where it has messages, and that each row that does not fit is reported with line, column and what to do. Never repeats a
-value.
+Conversations whose tools are named hold them as `tools` beside `messages` (see `messages`).
+
+Guarantees that a payload ends with a message of the assistant where it has messages, which says or calls something, and
+that each row that does not fit is reported with line, column and what to do. Never repeats a value. `texts` has what a
+payload says in words.
 
 Example:
     >>> detect({"prompt": "2+2?", "completion": "4"})
@@ -20,17 +22,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from domains.packs import Pack
 from domains.workflows import Workflow
 from steward.audit.actor import Refused
 from steward.datasets.formats import Problems
 from steward.datasets.labelled_spans import SpanReader
+from steward.datasets.messages import check_calls, read_messages, read_tools
 
 Row = Mapping[str, Any]
 Payload = dict[str, Any]
 MAX_COLUMNS_SHOWN = 30
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+){0,3}")
-ROLES = ("system", "user", "assistant", "tool")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 SUBJECT_COLUMNS = (
     "subject",
@@ -66,13 +67,12 @@ PREFERENCE_SHAPES = ("preference", "preference_conversations", "preference_opena
 JUDGED_SHAPES = ("judged", "judged_answer")
 LABELLED_SHAPES = ("text_label",)
 SPAN_SHAPES = ("text_spans",)
-# Conversations, beside which tools may stand.
-_TALKS = (*PREFERENCE_SHAPES, *JUDGED_SHAPES, "messages", "sharegpt", "prompt_completion")
-# A call that was passed over would leave an answer that nobody gave.
-_TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+# Conversations in the form that tools belong to, and those in forms of their own.
+_WITH_TOOLS = (*PREFERENCE_SHAPES, *JUDGED_SHAPES, "messages", "prompt_completion")
+_WITHOUT_TOOLS = ("sharegpt", "alpaca")
 _NO_TOOLS = (
-    "Tools and calls of them are not imported yet. Leave these conversations out, or remove the tools and the turns "
-    "that call them or answer them."
+    "Beside this form, tools and calls of them are not read. Write the records as “messages”, with “tools”, "
+    "“tool_calls” and messages of role tool."
 )
 # What people write for a good and for a bad answer, in JSON and in CSV.
 _VERDICTS = dict.fromkeys(("true", "yes", "good", "1"), True) | dict.fromkeys(("false", "no", "bad", "0"), False)
@@ -160,16 +160,27 @@ def _renamed(row: Row, fields: Mapping[str, str]) -> Row:
 def converter(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
     """A function (line, row) → payload, which reports what is wrong with a row and returns None for it."""
     read = _reader(mapping, problems)
-    if mapping.shape not in _TALKS:
+    if mapping.shape not in (*_WITH_TOOLS, *_WITHOUT_TOOLS):
         return read
 
     def convert(line: int, row: Row) -> Payload | None:
         before = problems.count
-        _no_tools(line, row, problems)
+        tools = read_tools(line, _beside(row), problems)
+        if tools and mapping.shape in _WITHOUT_TOOLS:
+            problems.add(line, "tools", "tools_not_read", _NO_TOOLS)
         payload = read(line, row)
-        return payload if problems.count == before else None
+        if payload is None or not tools:
+            return payload if problems.count == before else None
+        check_calls(line, payload["messages"], tools, problems)
+        return {**payload, "tools": tools} if problems.count == before else None
 
     return convert
+
+
+def _beside(row: Row) -> Row:
+    """Where the tools of a conversation stand: beside it, or in OpenAI's preference files beside its prompt."""
+    given = row.get("input")
+    return given if isinstance(given, dict) and "messages" in given else row
 
 
 def _reader(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], Payload | None]:
@@ -183,7 +194,7 @@ def _reader(mapping: ColumnMapping, problems: Problems) -> Callable[[int, Row], 
         read_spans = SpanReader(problems)
         return lambda line, row: read_spans(line, _renamed(row, mapping.fields))
     read = {
-        "messages": _read_messages,
+        "messages": _read_conversation,
         "sharegpt": _read_sharegpt,
         "prompt_completion": _read_prompt_completion,
         "alpaca": _read_alpaca,
@@ -240,7 +251,7 @@ class _PairReader:
         prompt, chosen, rejected = self._read(line, _renamed(row, self._mapping.fields))
         if self._problems.count > before:
             return None
-        messages = _read_messages(line, {"messages": [*prompt, _assistant(chosen)]}, self._problems)
+        messages = read_messages(line, [*prompt, _assistant(chosen)], self._problems)
         if chosen.strip() == rejected.strip():
             message = "Chosen and rejected answer are the same; a pair teaches nothing then. Remove the line."
             self._problems.add(line, "rejected", "same_answers", message)
@@ -273,8 +284,6 @@ class _PairReader:
         if not isinstance(given, dict) or not isinstance(prompt, list) or not prompt:
             self._problems.add(line, "input", "missing_messages_list", "“input” must hold a list “messages”.")
             return [], "", ""
-        if given.get("tools"):
-            self._problems.add(line, "input.tools", "tools_not_read", _NO_TOOLS)
         preferred, other = "preferred_output", "non_preferred_output"
         return prompt, self._answer(line, row, preferred), self._answer(line, row, other)
 
@@ -303,7 +312,7 @@ class _JudgedReader:
             self._problems.add(line, self._verdict, "not_a_judgement", message)
         if self._problems.count > before:
             return None
-        messages = _read_messages(line, {"messages": [*prompt, _assistant(answer)]}, self._problems)
+        messages = read_messages(line, [*prompt, _assistant(answer)], self._problems)
         return {"messages": messages, "is_good": is_good} if self._problems.count == before else None
 
 
@@ -319,8 +328,11 @@ def _answer(line: int, row: Row, column: str, problems: Problems) -> str:
     if not isinstance(value, list):
         return _text(line, row, column, problems)
     only = value[0] if len(value) == 1 and isinstance(value[0], dict) else {}
-    if only.get("role") != "assistant" or not isinstance(only.get("content"), str) or not only["content"].strip():
-        message = "This must be a text, or a list of one message of the assistant with a non-empty “content”."
+    is_text = isinstance(only.get("content"), str) and only["content"].strip()
+    if only.get("role") != "assistant" or not is_text or only.get("tool_calls") or only.get("function_call"):
+        message = (
+            "This must be a text, or a list of one message of the assistant with a non-empty “content” and no call."
+        )
         problems.add(line, column, "not_an_answer", message)
         return ""
     return str(only["content"])
@@ -341,52 +353,14 @@ def _text(line: int, row: Row, column: str, problems: Problems, *, is_required: 
     return ""
 
 
-def _no_tools(line: int, row: Row, problems: Problems) -> None:
-    """Reports tools beside a conversation: passed over, they would change what its answers mean."""
-    for column in ("tools", "functions"):
-        value = row.get(column)
-        if value and (isinstance(value, list | dict) or str(value).lstrip()[:1] in ("[", "{")):
-            problems.add(line, column, "tools_not_read", _NO_TOOLS)
-
-
 def _system(line: int, row: Row, problems: Problems) -> list[Payload]:
     """The message in a column “system” beside the turns, where there is one."""
     text = _text(line, row, "system", problems, is_required=False)
     return [{"role": "system", "content": text}] if text.strip() else []
 
 
-def _read_messages(line: int, row: Row, problems: Problems) -> list[Payload]:
-    messages = row.get("messages", None)
-    if not isinstance(messages, list) or not messages:
-        problems.add(line, "messages", "missing_messages_list", "“messages” must be a non-empty list.")
-        return []
-    read = []
-    for place, message in enumerate(messages, 1):
-        column = f"messages[{place}]"
-        if isinstance(message, dict) and any(message.get(key) for key in _TOOL_KEYS):
-            problems.add(line, column, "tools_not_read", _NO_TOOLS)
-            return []
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            problems.add(line, column, "message_missing_key", "A message needs “role” and “content”.")
-            continue
-        unknown = message.keys() - {"role", "content", "weight", "name", *_TOOL_KEYS}
-        if unknown:
-            problems.add(line, column, "message_unrecognized_key", f"Unknown keys: {', '.join(sorted(unknown))[:80]}.")
-        if message["role"] not in ROLES:
-            problems.add(line, column, "unrecognized_role", f"The role must be one of {', '.join(ROLES)}.")
-        if not isinstance(message["content"], str) or not message["content"].strip():
-            problems.add(line, column, "missing_content", "“content” must be a non-empty text.")
-        kept = {"role": message["role"], "content": message["content"]}
-        if "weight" in message:
-            if message["weight"] not in (0, 1):
-                problems.add(line, column, "bad_weight", "“weight” must be 0 or 1.")
-            kept["weight"] = message["weight"]
-        read.append(kept)
-    if not read or read[-1]["role"] != "assistant":
-        problems.add(
-            line, "messages", "example_missing_assistant_message", "The last message must be the assistant's answer."
-        )
-    return read
+def _read_conversation(line: int, row: Row, problems: Problems) -> list[Payload]:
+    return read_messages(line, row.get("messages"), problems)
 
 
 def _read_sharegpt(line: int, row: Row, problems: Problems) -> list[Payload]:
@@ -395,7 +369,7 @@ def _read_sharegpt(line: int, row: Row, problems: Problems) -> list[Payload]:
         problems.add(line, "conversations", "missing_messages_list", "“conversations” must be a list.")
         return []
     messages = [_sharegpt_turn(turn) if isinstance(turn, dict) else turn for turn in turns]
-    return _read_messages(line, {"messages": [*_system(line, row, problems), *messages]}, problems)
+    return read_messages(line, [*_system(line, row, problems), *messages], problems)
 
 
 def _sharegpt_turn(turn: Payload) -> Payload:
@@ -409,7 +383,7 @@ def _pair(prompt: str, answer: str) -> list[Payload]:
 
 def _read_prompt_completion(line: int, row: Row, problems: Problems) -> list[Payload]:
     if isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
-        return _read_messages(line, {"messages": [*row["prompt"], *row["completion"]]}, problems)
+        return read_messages(line, [*row["prompt"], *row["completion"]], problems)
     return _pair(_text(line, row, "prompt", problems), _text(line, row, "completion", problems))
 
 
@@ -443,55 +417,3 @@ def _read_text_label(line: int, row: Row, problems: Problems) -> list[Payload]:
 
 def _read_text(line: int, row: Row, problems: Problems) -> list[Payload]:
     return [{"role": "assistant", "content": _text(line, row, "text", problems)}]
-
-
-def slots(payload: Payload) -> list[str]:
-    """The texts of a payload in a fixed order: what redaction reads."""
-    if "fields" in payload:
-        return list(payload["fields"].values())
-    if "text" in payload:
-        return [payload["text"], *payload["labels"]]
-    rejected = [payload["rejected"]] if "rejected" in payload else []
-    return [*(message["content"] for message in payload["messages"]), *rejected]
-
-
-def with_slots(payload: Payload, texts: list[str]) -> Payload:
-    """The payload with its texts replaced, in the order of `slots`."""
-    if "fields" in payload:
-        return {"fields": dict(zip(payload["fields"], texts, strict=True))}
-    if "text" in payload:
-        return {**payload, "text": texts[0], "labels": texts[1:]}
-    rejected = {}
-    if "rejected" in payload:
-        *texts, rejected["rejected"] = texts
-    messages = [{**m, "content": text} for m, text in zip(payload["messages"], texts, strict=True)]
-    return {**payload, "messages": messages, **rejected}
-
-
-def slot_names(payload: Payload) -> list[str]:
-    """What a person calls each text of `slots`: the field, or the role of the message; of a pair's answers which."""
-    if "fields" in payload:
-        return list(payload["fields"])
-    if "text" in payload:
-        return ["text", *["label"] * len(payload["labels"])]
-    roles = [message["role"] for message in payload["messages"]]
-    return [*roles[:-1], "chosen", "rejected"] if "rejected" in payload else roles
-
-
-class ClosedLabels:
-    """The labels that a workflow answers with from a closed list.
-
-    A field that holds one of them says nothing about a person and is left alone by redaction: a changed label could
-    not be learnt. Any other value of that field is redacted like every text.
-    """
-
-    def __init__(self, pack: Pack, workflow: str) -> None:
-        """Args: workflow: of the pack; empty for chat data, where nothing is closed."""
-        fields = pack.workflow(workflow).mapping.fields if workflow else ()
-        self._labels = {field: frozenset(pack.closed_labels(workflow, field)) for field in fields}
-
-    def of(self, payload: Payload) -> list[bool]:
-        """For each text of `slots`, whether it is a label of its field."""
-        fields = payload.get("fields", {})
-        names = slot_names(payload)
-        return [name in fields and fields[name] in self._labels.get(name, ()) for name in names]

@@ -19,7 +19,7 @@ from compliance.vault import RecordCipher
 from steward.audit.actor import Refused
 from steward.datasets.models import DatasetVersion, Reading, Record, SampleItem, SpanFault, SpanLabel
 from steward.datasets.reading import OpenRedacted, RecordReader
-from steward.datasets.shapes import slots
+from steward.datasets.texts import slots
 
 MAX_SPANS = 200
 

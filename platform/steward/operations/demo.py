@@ -31,7 +31,7 @@ from steward.datasets.intake import receive_file
 from steward.datasets.models import Dataset, DatasetVersion, RedactionState, SampleItem, Verdict, VersionState
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
-from steward.datasets.shapes import slots
+from steward.datasets.texts import slots
 from steward.keyring import verification_key
 from steward.operations.progress import Told
 from steward.releases import actions as releases

@@ -26,7 +26,7 @@ from steward.runs.dispatch import (
     wanted_devices,
     wanted_nodes,
 )
-from steward.runs.fitting import parts_from_data
+from steward.runs.fitting import check_tools, parts_from_data
 from steward.runs.methods import method_of
 from steward.runs.models import DRIVEN_STATES, FineTune, ModelVersion, Priority, RunState
 from steward.runs.recipes import merged_recipe, with_changes, within_positions, workflow_of
@@ -67,8 +67,8 @@ def request_fine_tune(
             another workflow is chosen, that one's recipe counts. It trains from the start all the same.
 
     Raises:
-        Refused: the version is not approved, its records are not what the method needs, the workflow is unknown, the
-            recipe is not a valid spec, or the workspace may never have the devices.
+        Refused: the version is not approved, its records are not what the method or the model's template needs, the
+            workflow is unknown, the recipe is not a valid spec, or the workspace may never have the devices.
     """
     return _request(actor, version, base_model, name, workflow, changes or {}, priority, cloned_from=cloned_from)
 
@@ -145,6 +145,7 @@ def _request(
     if cloned_from is not None:
         changes = _cloned_settings(cloned_from, version, chosen, changes)
     recipe = within_positions(merged_recipe(workspace.domain, chosen, changes, subject=version), base_model)
+    check_tools(version, base_model)
     recipe |= parts_from_data(version, workflow_for(workspace.domain, chosen), method_of(recipe))
     if parent is not None and recipe.get("classification") != parent.recipe.get("classification"):
         raise Refused(

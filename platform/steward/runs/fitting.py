@@ -9,16 +9,19 @@ Example:
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from domains.workflows import Workflow
 from steward.audit.actor import Refused
+from steward.catalog.models import BaseModel
 from steward.datasets.models import DatasetVersion
 from steward.datasets.shapes import JUDGED_SHAPES, LABELLED_SHAPES, PREFERENCE_SHAPES, SPAN_SHAPES
 from steward.runs.label_counts import kept_labels
 from steward.runs.methods import METHODS, Method, Records
 from steward.runs.recipes import workflow_of
 from steward.runs.shards import workflow_for
+from trainers.chat_template import words_in
 
 # What each kind of records is called in a refusal, and what has to be done to have them.
 _WANTED = {
@@ -56,6 +59,24 @@ def check_shape(version: DatasetVersion, workflow: Workflow, method: Method) -> 
             f"The method “{method.title}” needs {_WANTED[method.records]}. {version} was imported as "
             f"{str(version.mapping['shape']).replace('_', ' ')}.",
             code="records_unfit",
+            subject=version,
+        )
+
+
+def check_tools(version: DatasetVersion, base_model: BaseModel) -> None:
+    """Refuses records with tools for a model whose chat template knows none: they would be learnt without them.
+
+    Looks for the word alone; the trainer renders some and looks whether all of it comes out, before it trains.
+
+    Raises:
+        Refused: the template writes no calls.
+    """
+    if version.has_tools and "tool_calls" not in words_in(Path(base_model.path)):
+        raise Refused(
+            f"Records of {version} call tools or name some, and the chat template of {base_model} writes none: they "
+            "would be lost. Choose a base model whose template does, such as those of Qwen 2.5 and Llama 3.1; an "
+            "officer or an administrator brings one in under Models, Base models.",
+            code="template_without_tools",
             subject=version,
         )
 

@@ -20,7 +20,7 @@ from domains.workflows import Workflow
 from steward.audit.actor import Refused
 from steward.datasets.models import DatasetVersion, Split
 from steward.datasets.reading import OpenRedacted, RecordReader
-from steward.datasets.shapes import slot_names
+from steward.datasets.texts import slot_names
 from steward.runs.shards import is_set_aside, messages_of
 
 # Source: trainers.spec, ClassificationSpec.

@@ -6,7 +6,7 @@ Does not tokenise; the trainer does, in its own process.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,26 @@ def workflow_for(domain: str, name: str) -> Workflow:
 
 
 def messages_of(payload: Payload, workflow: Workflow) -> list[dict[str, Any]]:
-    """A record's payload as chat messages, by the workflow's templates where it holds fields."""
+    """A record's payload as chat messages, by the workflow's templates where it holds fields.
+
+    A tool's result that is held as JSON is written out, as templates take it.
+    """
     if "messages" in payload:
-        return list(payload["messages"])
+        return [_written(message) for message in payload["messages"]]
     return [dict(message) for message in map_record(workflow, payload["fields"])]
+
+
+def _written(message: Payload) -> dict[str, Any]:
+    content = message["content"]
+    if content is None or isinstance(content, str):
+        return dict(message)
+    return {**message, "content": json.dumps(content, ensure_ascii=False)}
+
+
+def calls_in_words(message: Mapping[str, Any]) -> str:
+    """An answer as a person reads it: what it says, and behind it each call of a tool, a line of JSON."""
+    calls = [json.dumps(each["function"], ensure_ascii=False) for each in message.get("tool_calls", ())]
+    return "\n".join([*([message["content"]] if message["content"] else []), *calls])
 
 
 def exchange_of(payload: Payload, workflow: Workflow) -> tuple[str, str]:
@@ -50,7 +66,7 @@ def exchange_of(payload: Payload, workflow: Workflow) -> tuple[str, str]:
         return payload["text"], written(Span(*each) for each in spans)
     *before, expected = messages_of(payload, workflow)
     questions = [message["content"] for message in before if message["role"] == "user"]
-    return str(questions[-1]) if questions else "", str(expected["content"])
+    return str(questions[-1]) if questions else "", calls_in_words(expected)
 
 
 def is_set_aside(payload: Payload) -> bool:
@@ -64,15 +80,16 @@ def rejected_of(payload: Payload, workflow: Workflow) -> str:
 
 
 def _with_rejected(payload: Payload, workflow: Workflow) -> Payload:
-    return {"messages": messages_of(payload, workflow), "rejected": rejected_of(payload, workflow)}
+    return _as_chat(payload, workflow) | {"rejected": rejected_of(payload, workflow)}
 
 
 def _as_chat(payload: Payload, workflow: Workflow) -> Payload:
-    return {"messages": messages_of(payload, workflow)}
+    tools = {"tools": payload["tools"]} if "tools" in payload else {}
+    return {"messages": messages_of(payload, workflow), **tools}
 
 
 def _with_judgement(payload: Payload, workflow: Workflow) -> Payload:
-    return {"messages": messages_of(payload, workflow), "label": payload["is_good"]}
+    return _as_chat(payload, workflow) | {"label": payload["is_good"]}
 
 
 def _with_spans(payload: Payload, workflow: Workflow) -> Payload:

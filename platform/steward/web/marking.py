@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compliance.redaction import EntityPolicy
-from steward.datasets.shapes import Payload, slot_names, slots
+from steward.datasets.texts import Payload, slots, texts
 
 Side = Literal["raw", "redacted"]
 _BOUNDS = {"raw": ("start", "end"), "redacted": ("replacement_start", "replacement_end")}
@@ -88,10 +88,19 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One text of a record: its field or role, and its pieces."""
+    """One text of a record: its field or role, its pieces, its place among the texts from 0.
+
+    `is_aside` ones belong to the definitions of tools or are names, much the same in all records, and stand last.
+    """
 
     name: str
     pieces: list[Piece]
+    number: int = 0
+    is_aside: bool = False
+
+    @property
+    def has_marks(self) -> bool:
+        return any(piece.mark for piece in self.pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +162,9 @@ def marked(
     policies: Mapping[str, EntityPolicy] | None = None,
 ) -> list[Slot]:
     """All texts of a record, marked. `other` is the same record on the other side, where it is at hand."""
-    texts = slots(payload)
-    others = slots(other) if other is not None else [""] * len(texts)
+    own = texts(payload)
+    others = slots(other) if other is not None else [""] * len(own)
     return [
-        Slot(name, pieces(text, found, side, opposite, policies))
-        for name, text, found, opposite in zip(slot_names(payload), texts, findings, others, strict=True)
+        Slot(text.name, pieces(text.value, found, side, opposite, policies), number, text.is_aside)
+        for number, (text, found, opposite) in enumerate(zip(own, findings, others, strict=True))
     ]

@@ -11,7 +11,8 @@ from steward.datasets.formats import Problems
 from steward.datasets.labelled_spans import MAX_LABELS, carried
 from steward.datasets.models import VersionState
 from steward.datasets.reading import RecordReader
-from steward.datasets.shapes import converter, propose, slot_names, slots, with_slots
+from steward.datasets.shapes import converter, propose
+from steward.datasets.texts import slot_names, slots, with_slots
 from tests.steward.house import House, judgements, tagged
 
 USER = {"role": "user", "content": "How long?"}

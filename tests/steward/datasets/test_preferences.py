@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from steward.datasets.formats import Problems
 from steward.datasets.models import VersionState
 from steward.datasets.reading import RecordReader
-from steward.datasets.shapes import converter, detect, propose, slot_names, slots, with_slots
+from steward.datasets.shapes import converter, detect, propose
+from steward.datasets.texts import slot_names, slots, with_slots
 from tests.steward.house import House, lines, pairs
 
 USER = {"role": "user", "content": "How long?"}
@@ -87,7 +88,7 @@ def test_what_is_wrong_with_a_pair_is_told_with_line_and_column(change: dict[str
                 "preferred_output": [GOOD],
                 "non_preferred_output": [BAD],
             },
-            "tools_not_read",
+            "tool_invalid",
         ),
     ],
 )

@@ -32,29 +32,20 @@ def test_a_sharegpt_record_keeps_its_system_message_and_the_weight_of_a_turn() -
     assert (2, "messages[3]", "message_missing_key") in problems
 
 
-def test_tools_beside_a_conversation_are_told_and_not_dropped() -> None:
+def test_tools_beside_a_form_that_has_no_place_for_them_are_told_and_not_dropped() -> None:
     """They were: the answers were then learnt without what they had been given for."""
     tool = {"type": "function", "function": {"name": "dose"}}
-    _, problems = read({"messages": TALK, "tools": [tool]}, {"messages": TALK, "functions": [tool]})
-    assert problems == [(1, "tools", "tools_not_read"), (2, "functions", "tools_not_read")]
     turns = [{"from": "human", "value": "How much?"}, {"from": "gpt", "value": "100 mg"}]
-    assert read({"conversations": turns, "tools": "[{}]"})[1] == [(1, "tools", "tools_not_read")]
+    assert read({"conversations": turns, "tools": [tool]})[1] == [(1, "tools", "tools_not_read")]
+    alpaca = {"instruction": "How much?", "output": "100 mg"}
+    assert read(alpaca | {"tools": [tool]})[1] == [(1, "tools", "tools_not_read")]
     pair = {"prompt": "How much?", "chosen": "100 mg", "rejected": "a lot"}
-    assert read(pair | {"tools": [tool]})[1] == [(1, "tools", "tools_not_read")]
     assert read(pair | {"tools": []}, pair | {"tools": "hammer"})[1] == []
 
 
-def test_a_call_of_a_tool_in_a_turn_is_told_as_one_and_the_other_lines_are_read_on() -> None:
-    """It was told as a missing text, which nobody could mend."""
-    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "dose", "arguments": "{}"}}]}
-    answered = {"role": "tool", "tool_call_id": "a", "content": "100 mg"}
-    bare = {key: value for key, value in called.items() if key != "content"}
-    rows = [{"messages": [TALK[0], *turns, TALK[1]]} for turns in ([called, answered], [bare], [answered])]
-    _, problems = read(*rows, {"messages": [{"role": "cook", "content": "x"}, TALK[1]]})
-    assert problems == [
-        (1, "messages[2]", "tools_not_read"),
-        (2, "messages[2]", "tools_not_read"),
-        (3, "messages[2]", "tools_not_read"),
-        (4, "messages[1]", "unrecognized_role"),
-    ]
-    assert read({"messages": [TALK[0], TALK[1] | {"tool_calls": None}]})[1] == []
+def test_the_name_of_a_speaker_is_told_and_not_dropped() -> None:
+    named = {"messages": [TALK[0] | {"name": "Ada"}, TALK[1]]}
+    unnamed = {"messages": [TALK[0] | {"name": None, "tool_calls": []}, TALK[1]]}
+    payloads, problems = read(named, unnamed)
+    assert payloads == [None, {"messages": TALK}]
+    assert problems == [(1, "messages[1]", "name_not_read")]

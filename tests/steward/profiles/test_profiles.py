@@ -16,8 +16,8 @@ from steward.datasets.comparing import compare_runs
 from steward.datasets.models import RedactionState, SampleItem, SpanFault, SpanLabel, Verdict
 from steward.datasets.reading import RecordReader
 from steward.datasets.redacting import redact_version
-from steward.datasets.shapes import slots
 from steward.datasets.spans import MarkedSpan
+from steward.datasets.texts import slots
 from steward.profiles import actions
 from steward.profiles.composing import effective_profile, shipped
 from steward.profiles.models import EntryState, ListEntry, ListKind, ProfileVersion

@@ -18,6 +18,7 @@ from steward.accounts.models import Workspace
 from steward.accounts.permissions import roles_of
 from steward.accounts.roles import Permission, Role
 from steward.audit.actor import Actor
+from steward.web.marking import Slot
 
 register = template.Library()
 DASH = "–"
@@ -70,6 +71,18 @@ def _is_absent(value: object) -> bool:
 def pill(state: str, label: str = "") -> SafeString:
     """A state as a coloured pill with its word."""
     return format_html('<span class="pill {}">{}</span>', TONES.get(state, ""), label or state)
+
+
+@register.filter
+def aside(slots: list[Slot]) -> list[Slot]:
+    """Of a record's texts those of tools' definitions, and names."""
+    return [slot for slot in slots if slot.is_aside]
+
+
+@register.filter
+def has_marks(slots: list[Slot]) -> bool:
+    """Whether something was found in any of the texts."""
+    return any(slot.has_marks for slot in slots)
 
 
 @register.filter

@@ -29,7 +29,7 @@ from steward.runs.dispatch import (
     wanted_devices,
     wanted_nodes,
 )
-from steward.runs.fitting import check_shape, usual_method
+from steward.runs.fitting import check_shape, check_tools, usual_method
 from steward.runs.forecast import foretell, told_and_taken
 from steward.runs.left_out import left_out
 from steward.runs.methods import METHODS, WAYS, Method, Way
@@ -290,7 +290,7 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
         usual = within_positions(merged_recipe(pack.name, workflow, others), model)
         asked = others | {name: value for name, value in planned.items() if name not in ("method", "way")}
         context["command"] = fine_tune_command(person, request.POST, named, usual, asked)
-        context["unfit"] = _unfit(version, settings)
+        context["unfit"] = _unfit(version, model, settings)
         context["hopeless"] = _hopeless(request, planned)
         context["fit"] = foretell(version, model, spec_of(planned, settings.method))
     except Refused as refused:
@@ -298,10 +298,11 @@ def preview(request: WorkspaceRequest) -> HttpResponse:
     return render(request, "web/part_preview.html", context)
 
 
-def _unfit(version: DatasetVersion, settings: _Settings) -> str:
+def _unfit(version: DatasetVersion, model: BaseModel, settings: _Settings) -> str:
     """Why a version cannot be trained on this way, as far as that is known without opening its records."""
     try:
         check_shape(version, settings.workflow, settings.method)
+        check_tools(version, model)
     except Refused as refused:
         return str(refused)
     return ""

@@ -9,7 +9,7 @@ from steward.datasets import actions
 from steward.datasets.models import DatasetVersion, RedactionState, Verdict
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
-from steward.datasets.shapes import slots
+from steward.datasets.texts import slots
 from steward.datasets.verdicts import waiting_for
 from steward.operations.terminal import actor_named, add_actor, row_visible_to, wait_for
 
