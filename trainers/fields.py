@@ -192,6 +192,19 @@ class Several:
 
 
 @dataclass(frozen=True)
+class AnyObject:
+    """An object of JSON, whatever is in it."""
+
+    def _read(self, value: Any, path: str, problems: list[str]) -> Any:
+        if not isinstance(value, dict):
+            problems.append(f"{path}: must be an object, not {_found(value)}")
+        return value
+
+    def _schema(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+@dataclass(frozen=True)
 class Part:
     """An object described by another declared dataclass."""
 

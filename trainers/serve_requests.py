@@ -18,13 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from trainers.adapter_shelf import Sealed
-from trainers.fields import Choice, Kind, Maybe, Number, Part, Several, SpecError, Text, Whole, declared, part, read
+from trainers.fields import (
+    AnyObject,
+    Choice,
+    Kind,
+    Maybe,
+    Number,
+    Part,
+    Several,
+    SpecError,
+    Text,
+    Whole,
+    declared,
+    part,
+    read,
+)
 from trainers.shards import Message, context_of
 from trainers.spec import ContextSpec
 
 MAX_REQUEST_BYTES = 8 << 20
 MAX_TOKENS = 1 << 20
 MAX_STOPS = 16
+MAX_TOOLS = 128
 MIN_ACCESS_CHARS = 32
 _ACCESS = Text(rf".{{{MIN_ACCESS_CHARS},256}}", f"text of {MIN_ACCESS_CHARS} to 256 characters")
 _NAME = Text(r"[A-Za-z0-9._-]{1,128}", "1 to 128 letters, digits, dots, dashes or underscores")
@@ -37,16 +52,44 @@ def _unshown(kind: Kind, default: Any = dataclasses.MISSING) -> Any:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One message of a conversation."""
+class _Function:
+    name: str = _unshown(_CONTENT)
+    arguments: dict[str, Any] = _unshown(AnyObject())
 
-    role: str = declared(Choice(("system", "user", "assistant")))
+
+@dataclass(frozen=True)
+class _Call:
+    id: str = _unshown(_CONTENT)
+    type: str = declared(Choice(("function",)))
+    function: _Function = _unshown(Part(_Function))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a conversation, which may call tools or be the result of a call."""
+
+    role: str = declared(Choice(("system", "user", "assistant", "tool")))
     content: str = _unshown(_CONTENT)
+    tool_calls: tuple[_Call, ...] | None = _unshown(Maybe(Several(Part(_Call), MAX_TOOLS)), None)
+    name: str | None = _unshown(Maybe(_CONTENT), None)
+    tool_call_id: str | None = _unshown(Maybe(_CONTENT), None)
+
+    @property
+    def message(self) -> Message:
+        """As templates take it."""
+        beside = {"name": self.name, "tool_call_id": self.tool_call_id}
+        extra: dict[str, Any] = {key: each for key, each in beside.items() if each is not None}
+        if self.tool_calls is not None:
+            extra["tool_calls"] = [dataclasses.asdict(each) for each in self.tool_calls]
+        return Message(self.role, self.content, extra=extra)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asks. ``adapter`` null is the base; ``seed`` null draws one; temperature 0 is greedy."""
+    """What a client asks. ``adapter`` null is the base; ``seed`` null draws one; temperature 0 is greedy.
+
+    ``tools`` are handed to the template as they are.
+    """
 
     access: str = _unshown(_ACCESS)
     messages: tuple[Turn, ...] = _unshown(Several(Part(Turn), 10_000))
@@ -57,11 +100,12 @@ class Request:
     seed: int | None = declared(Maybe(Whole(0, 2**63 - 1)), None)
     stop: tuple[str, ...] | None = _unshown(Maybe(Several(Text(r".{1,512}", "1 to 512 characters"), MAX_STOPS)), None)
     stop_tokens: tuple[int, ...] | None = declared(Maybe(Several(Whole(0, 2**31), MAX_STOPS)), None)
+    tools: tuple[dict[str, Any], ...] | None = _unshown(Maybe(Several(AnyObject(), MAX_TOOLS)), None)
 
     @property
     def turns(self) -> list[Message]:
         """The conversation as templates take it."""
-        return [Message(turn.role, turn.content) for turn in self.messages]
+        return [turn.message for turn in self.messages]
 
 
 @dataclass(frozen=True)

@@ -225,17 +225,22 @@ class Server:
 
         An adapter that tags tokens reads the last thing that the user said, as it was trained to: no template is around
         it, and nothing that was said before.
+
+        Raises:
+            TrainerError: ``serve.empty``, ``serve.long``, ``serve.tools`` (of a classifier); as ``render``.
         """
         adapter = None if request.adapter is None else self._shelf.take(request.adapter)
         places: list[tuple[int, int]] = []
         try:
+            if adapter is not None and adapter.labels and request.tools:
+                raise TrainerError("serve.tools", "a model that answers with labels calls nothing", "ask without tools")
             with self._writing:  # a tokenizer is not made for several threads
                 if adapter is not None and adapter.are_tags:
                     text = next((each.content for each in reversed(request.turns) if each.role == "user"), "")
                     self._refuse_long(text)
                     prompt, places = read_text(self._tokenizer, text, None)
                 else:
-                    text = render(self._tokenizer, request.turns, is_prompt=True)
+                    text = render(self._tokenizer, request.turns, is_prompt=True, tools=request.tools or ())
                     self._refuse_long(text)
                     (prompt,) = as_tokens(self._tokenizer, [text])
             if not prompt:

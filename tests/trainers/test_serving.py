@@ -172,6 +172,7 @@ def test_who_shows_another_token_gets_nothing_and_faults_are_named(served, seale
     assert {"max_tokens: must be at least 1", "request: unknown key"} <= set(bad["error"].split("; "))
     assert SECRET not in bad["error"]
     assert served.ask("x" * 2000)[-1]["code"] == "serve.long"
+    assert served.ask(tools=[{"type": "function"}])[-1]["code"] == "model.tools"  # the tiny template knows none
     order = sealed("lora", **WAYS["lora"])
     wrong = json.loads(json.dumps(order))
     wrong["add"]["key"] = "0" * 64
@@ -207,6 +208,7 @@ def test_a_classifier_and_a_whole_model_are_served_beside_the_base(served, seale
     replies = served.ask(adapter="labels")
     assert text_of(replies) in LABELS
     assert replies[-1]["completion_tokens"] == 1
+    assert served.ask(adapter="labels", tools=[{"type": "function"}])[-1]["code"] == "serve.tools"
     whole = text_of(served.ask(adapter="full"))
     assert text_of(served.ask()) != whole == text_of(served.ask(adapter="full"))
 
@@ -346,11 +348,21 @@ def test_requests_and_orders_are_read_strictly():
     request = read_request(json.dumps(sound).encode())
     assert (request.adapter, request.max_tokens, request.temperature, request.top_p) == (None, 256, 0.0, 1.0)
     assert "content" not in repr(request)
+    call = {"id": "c1", "type": "function", "function": {"name": "dose", "arguments": {"mg": 5}}}
+    turns = [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "5 mg", "name": "dose", "tool_call_id": "c1"},
+    ]
+    called = read_request(json.dumps(sound | {"messages": turns, "tools": [{"type": "function"}]}).encode())
+    assert [each.extra for each in called.turns] == [{"tool_calls": [call]}, {"name": "dose", "tool_call_id": "c1"}]
+    assert called.tools == ({"type": "function"},)
     assert ACCESS not in repr(request)
     for change in (
         {"messages": []},
         {"messages": [{"role": "poet", "content": "a"}]},
         {"messages": [{"role": "user"}]},
+        {"messages": [turns[0] | {"tool_calls": [call | {"function": {"name": "dose", "arguments": "{}"}}]}]},
+        {"tools": ["dose"]},
         {"stop": []},
         {"stop": [""]},
         {"top_p": 0},

@@ -42,7 +42,7 @@ def read_messages(line: int, messages: Any, problems: Problems) -> list[Payload]
     if not isinstance(messages, list) or not messages:
         problems.add(line, "messages", "missing_messages_list", "“messages” must be a non-empty list.")
         return []
-    reader = _MessageReader(line, problems)
+    reader = MessageReader(line, problems)
     read = [made for place, message in enumerate(messages, 1) if (made := reader.read(f"messages[{place}]", message))]
     if not read or read[-1]["role"] != "assistant":
         problems.add(
@@ -116,7 +116,7 @@ def _tool(line: int, column: str, tool: Any, problems: Problems) -> Payload:
     return {"type": "function", **around, "function": function}
 
 
-class _MessageReader:
+class MessageReader:
     """Reads the messages of one conversation, in order."""
 
     def __init__(self, line: int, problems: Problems) -> None:

@@ -18,6 +18,7 @@ from steward.accounts.models import ApiToken
 from steward.accounts.permissions import can
 from steward.accounts.roles import Permission
 from steward.audit.actor import UserError
+from steward.openai_api.called_tools import Call, calls_in
 from steward.openai_api.completion_request import CompletionRequest, read_completion_request
 from steward.openai_api.door import Caller, door, slots
 from steward.openai_api.errors import RequestError, answer_of, body_of
@@ -87,9 +88,8 @@ class Answer:
             is_streamed=asked.is_streamed,
         )
         self._is_recorded = True
-        self._replies = ask(
-            self._model_version, use_adapter=True, request={"messages": asked.messages, **asked.settings}
-        )
+        request = {"messages": asked.messages, "tools": asked.tools or None, **asked.settings}
+        self._replies = ask(self._model_version, use_adapter=True, request=request)
         self._first = next(self._replies)
 
     def pieces(self) -> Iterator[str]:
@@ -110,10 +110,20 @@ class Answer:
             yield reply["text"]
             reply = next(self._replies, None)
 
+    def said_and_called(self) -> tuple[str, list[Call]]:
+        """All that the model says, and the calls of tools in it, which are known once it is through."""
+        text = "".join(self.pieces())
+        said, calls = calls_in(text, {tool["function"]["name"] for tool in self.asked.tools})
+        if calls and self.finish == "stop":
+            self.finish = "tool_calls"
+        return said, calls
+
     def whole(self) -> dict[str, Any]:
         """The answer as one object."""
-        text = "".join(self.pieces())
-        message = {"role": "assistant", "content": text, "refusal": None}
+        text, calls = self.said_and_called()
+        message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
+        if calls:
+            message["tool_calls"] = [call.as_json() for call in calls]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}
         return self.shape("chat.completion", [choice]) | {"usage": self.usage()}
 
@@ -192,8 +202,11 @@ class Events:
         answer.finish = "cancelled"  # until it is known better
         try:
             yield self._chunk({"role": "assistant", "content": "", "refusal": None})
-            for piece in answer.pieces():
-                yield self._chunk({"content": piece})
+            if answer.asked.tools:  # what may become a call is no text to show yet
+                yield from self._called()
+            else:
+                for piece in answer.pieces():
+                    yield self._chunk({"content": piece})
         except UserError as error:
             answer.finish = "failed" if answer.finish == "cancelled" else answer.finish
             yield _event(body_of(error)[1])
@@ -202,6 +215,13 @@ class Events:
         if answer.asked.has_usage:
             yield _event(answer.shape("chat.completion.chunk", []) | {"usage": answer.usage()})
         yield b"data: [DONE]\n\n"
+
+    def _called(self) -> Iterator[bytes]:
+        said, calls = self._answer.said_and_called()
+        if said:
+            yield self._chunk({"content": said})
+        if calls:
+            yield self._chunk({"tool_calls": [{"index": place, **call.as_json()} for place, call in enumerate(calls)]})
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}

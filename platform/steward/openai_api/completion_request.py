@@ -1,7 +1,8 @@
 """The body of `POST /v1/chat/completions`, read strictly.
 
 Guarantees that a parameter which would change the answer and is not supported is refused by name, never passed over;
-values that say what is done anyway (`n=1`, no tools, text) are taken. Nothing of the conversation is quoted.
+values that say what is done anyway (`n=1`, text) are taken. Nothing of the conversation is quoted. `asked_tools` reads
+tools and what belongs to them.
 
 Source: OpenAI's API reference, chat completions, for names and ranges.
 """
@@ -11,13 +12,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from steward.openai_api.asked_tools import ToolTurns, asked_tools
 from steward.openai_api.errors import RequestError
 
 DEFAULT_MAX_TOKENS = 1024
 MAX_MESSAGES = 2048
 MAX_STOPS = 4
 #: Without effect on the answer, taken and passed over.
-_HARMLESS = {"user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier", "parallel_tool_calls"}
+_HARMLESS = {"user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier"}
 #: Taken with these values only, under which they change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (None, 1),
@@ -26,9 +28,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": (None, {}),
     "logprobs": (None, False),
     "top_logprobs": (None, 0),
-    "tools": (None, []),
     "functions": (None, []),
-    "tool_choice": (None, "none", "auto"),
     "function_call": (None, "none", "auto"),
     "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
@@ -37,8 +37,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": (None, "medium"),
 }
 _OURS = {"model", "messages", "stream", "stream_options", "stop", "temperature", "top_p", "seed"}
+_OF_TOOLS = {"tools", "tool_choice", "parallel_tool_calls"}
 _LIMITS = ("max_completion_tokens", "max_tokens")
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class CompletionRequest:
     """What is asked, and how the answer is to come."""
 
     model: str
-    messages: list[dict[str, str]] = field(repr=False)
+    messages: list[dict[str, Any]] = field(repr=False)
+    tools: list[dict[str, Any]] = field(repr=False)
     is_streamed: bool
     has_usage: bool
     settings: dict[str, Any] = field(repr=False)
@@ -70,14 +72,15 @@ def read_completion_request(body: bytes) -> CompletionRequest:
             asked.get(name) == each and isinstance(asked.get(name), bool) == isinstance(each, bool) for each in neutral
         ):
             raise _wrong(name, "is not supported here", "unsupported_parameter")
-    if unknown := set(asked) - _OURS - set(_LIMITS) - _NEUTRAL.keys() - _HARMLESS:
+    if unknown := set(asked) - _OURS - _OF_TOOLS - set(_LIMITS) - _NEUTRAL.keys() - _HARMLESS:
         known_words = sorted(each for each in unknown if each.isidentifier() and len(each) <= 40)
         raise _wrong(known_words[0] if known_words else None, "is not known here", "unknown_parameter")
     model = asked.get("model")
     if not isinstance(model, str) or not model:
         raise _wrong("model", "is required, as text", "missing_required_parameter")
     is_streamed, has_usage = _streaming(asked)
-    return CompletionRequest(model, _messages(asked.get("messages")), is_streamed, has_usage, _settings(asked))
+    messages, tools = _messages(asked.get("messages")), asked_tools(asked)
+    return CompletionRequest(model, messages, tools, is_streamed, has_usage, _settings(asked))
 
 
 def _wrong(name: str | None, what: str, code: str = "invalid_value") -> RequestError:
@@ -99,20 +102,25 @@ def _streaming(asked: dict[str, Any]) -> tuple[bool, bool]:
     return True, options.get("include_usage", False)
 
 
-def _messages(turns: Any) -> list[dict[str, str]]:
+def _messages(turns: Any) -> list[dict[str, Any]]:
     if not isinstance(turns, list) or not 1 <= len(turns) <= MAX_MESSAGES:
         raise _wrong("messages", f"has to be a list of 1 to {MAX_MESSAGES} messages")
-    return [_message(turn, f"messages[{index}]") for index, turn in enumerate(turns)]
+    tool_turns = ToolTurns()
+    return [_message(turn, f"messages[{index}]", tool_turns) for index, turn in enumerate(turns)]
 
 
-def _message(turn: Any, path: str) -> dict[str, str]:
+def _message(turn: Any, path: str, tool_turns: ToolTurns) -> dict[str, Any]:
     if not isinstance(turn, dict):
         raise _wrong(path, "has to be an object")
     role = turn.get("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise _wrong(f"{path}.role", "has to be system, developer, user or assistant")
-    # An answer of ours that is sent back holds these, all of them empty.
-    if any(value not in (None, []) for key, value in turn.items() if key not in ("role", "content")):
+        raise _wrong(f"{path}.role", "has to be system, developer, user, assistant or tool")
+    # An answer of ours that is sent back holds keys that are empty.
+    given = {key: value for key, value in turn.items() if value not in (None, [])}
+    if role == "tool" or (role == "assistant" and "tool_calls" in given):
+        content = _content(turn["content"], f"{path}.content") if turn.get("content") not in (None, "") else ""
+        return tool_turns.read(path, given, content)
+    if given.keys() - {"role", "content"}:
         raise _wrong(path, "holds more than role and content, which is not supported", "unsupported_parameter")
     return {"role": _ROLES[role], "content": _content(turn.get("content"), f"{path}.content")}
 

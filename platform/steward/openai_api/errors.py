@@ -19,6 +19,8 @@ _SERVING: dict[str, tuple[int, str, str | None]] = {
     "serve.large": (400, "context_length_exceeded", "messages"),
     "serve.request": (400, "invalid_value", None),
     "model.template": (400, "invalid_value", "messages"),
+    "serve.tools": (400, "unsupported_parameter", "tools"),
+    "model.tools": (400, "unsupported_parameter", "tools"),
     "serve.busy": (503, "overloaded", None),
     "adapter.room": (503, "overloaded", None),
 }

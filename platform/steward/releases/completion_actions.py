@@ -34,6 +34,6 @@ def finish_completion(
     """Records what an answer came to.
 
     Args:
-        finish: stop, length, cancelled (the caller went away), revoked (the token was) or failed.
+        finish: stop, tool_calls, length, cancelled (the caller went away), revoked (the token was) or failed.
     """
     record(model_version, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, finish=finish)

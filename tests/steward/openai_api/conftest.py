@@ -20,6 +20,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from tests.steward.tool_talks import TEMPLATE
     from tests.trainers.test_engine import ship
     from trainers.spec import load_spec
 
@@ -28,6 +29,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with torch.no_grad():
         model.lm_head.weight[1] = 0.0  # the end token, which is then never the likeliest
     model.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)  # without tools it writes what the one before did
     bench = Workbench(tmp_path_factory.mktemp("bench"), folder)
     for name in ("train", "validation"):
         bench.seal(name, records(2))

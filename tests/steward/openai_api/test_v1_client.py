@@ -17,6 +17,7 @@ from steward.accounts.models import ApiToken, User
 from steward.audit.models import OutboxEntry
 from steward.runs.chat import stream_answer
 from steward.runs.serving import serving_processes
+from tests.steward.tool_talks import TOOLS
 
 pytestmark = [
     pytest.mark.slow,
@@ -112,14 +113,42 @@ def test_the_official_client_lists_asks_and_streams(client: openai.OpenAI, serve
     assert text.encode() not in everything
 
 
+def test_tools_reach_the_model_and_a_call_comes_back_as_one(
+    client: openai.OpenAI, served: Any, monkeypatch: Any
+) -> None:
+    def ask(**more: Any) -> Any:
+        return client.chat.completions.create(model=served.ids[0], messages=said(), max_tokens=8, temperature=0, **more)
+
+    plain, offered = ask(), ask(tools=TOOLS)
+    # The tiny model's tokens are bytes, but for the two that begin and end a turn.
+    assert offered.usage.prompt_tokens - plain.usage.prompt_tokens > len(json.dumps(TOOLS)) / 2
+    assert (offered.choices[0].finish_reason, offered.choices[0].message.tool_calls) == ("length", None)
+    assert ask(tools=TOOLS, tool_choice="none").usage == plain.usage
+
+    # A model that never saw a call writes none, so that what it says is put into its mouth.
+    call = '<tool_call>{"name": "find_slots", "arguments": {"department": "cardiology"}}</tool_call>'
+    spoken = [{"text": "One "}, {"text": f"moment.{call}"}]
+    ended = {"done": True, "finish": "stop", "prompt_tokens": 5, "completion_tokens": 2}
+    monkeypatch.setattr("steward.openai_api.chat_completions.ask", lambda *_, **__: iter([*spoken, ended]))
+    choice = ask(tools=TOOLS).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "One moment.")
+    assert choice.message.tool_calls[0].function.arguments == '{"department": "cardiology"}'
+    chunks = [chunk.choices[0] for chunk in ask(tools=TOOLS, stream=True)]
+    assert "".join(chunk.delta.content or "" for chunk in chunks) == "One moment."
+    (streamed,) = [called for chunk in chunks for called in chunk.delta.tool_calls or []]
+    assert (streamed.index, streamed.function.name) == (0, "find_slots")
+    assert chunks[-1].finish_reason == "tool_calls"
+    assert ask().choices[0].message.content == f"One moment.{call}"
+
+
 def test_errors_are_those_the_client_knows(client: openai.OpenAI, live_server: Any, served: Any) -> None:
     ask = client.chat.completions.create
     with pytest.raises(openai.NotFoundError) as unknown:
         ask(model="gpt-4o", messages=said())
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError) as tools:
-        ask(model=served.ids[0], messages=said(), tools=[{"type": "function", "function": {"name": "f"}}])
-    assert (tools.value.param, tools.value.code) == ("tools", "unsupported_parameter")
+        ask(model=served.ids[0], messages=said(), tools=TOOLS, tool_choice="required")
+    assert (tools.value.param, tools.value.code) == ("tool_choice", "unsupported_parameter")
     for is_streamed in (False, True):
         with pytest.raises(openai.BadRequestError) as long:
             ask(model=served.ids[0], messages=said(SECRET * 2000), stream=is_streamed)

@@ -7,6 +7,7 @@ import pytest
 from django.test import override_settings
 
 from steward.accounts.roles import Role
+from steward.openai_api.called_tools import calls_in
 from steward.openai_api.completion_request import read_completion_request
 from steward.openai_api.errors import RequestError
 from steward.releases import actions as releases
@@ -44,10 +45,74 @@ def test_defaults_and_both_names_of_the_limit_are_openais() -> None:
     assert "hello" not in repr(asked)
 
 
+TOOL = {"type": "function", "function": {"name": "dose", "parameters": {"type": "object"}}}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "refusal": None,
+    "tool_calls": [{"id": "call_a", "type": "function", "function": {"name": "dose", "arguments": '{"mg": 5}'}}],
+}
+ANSWERED = {"role": "tool", "tool_call_id": "call_a", "content": ""}
+
+
+def test_tools_calls_and_results_are_read_as_templates_take_them() -> None:
+    asked = read(messages=[TURN, CALLED, ANSWERED], tools=[TOOL], tool_choice="auto", parallel_tool_calls=True)
+    call = {"id": "call00001", "type": "function", "function": {"name": "dose", "arguments": {"mg": 5}}}
+    assert asked.tools == [TOOL]
+    assert asked.messages[1:] == [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "", "tool_call_id": "call00001", "name": "dose"},
+    ]
+    assert read(messages=[TURN], tools=[TOOL], tool_choice="none").tools == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "calls"),
+    [
+        (
+            'One moment.\n<tool_call>\n{"name": "dose", "arguments": {"mg": 5}}\n</tool_call>',
+            "One moment.",
+            ['{"mg": 5}'],
+        ),
+        (
+            '<tool_call>{"name": "dose", "arguments": {}}</tool_call>'
+            '<tool_call>{"name": "dose", "arguments": {"a": "é"}}</tool_call>',
+            "",
+            ["{}", '{"a": "é"}'],
+        ),
+        ('[TOOL_CALLS] [{"name": "dose", "arguments": {"mg": 5}}]', "", ['{"mg": 5}']),
+        (' [{"name": "dose", "arguments": {"mg": 5}, "id": "abcdefghi"}]', "", ['{"mg": 5}']),
+        ('<|python_tag|>{"name": "dose", "parameters": {"mg": 5}}', "", ['{"mg": 5}']),
+        ('{"name": "cook", "parameters": {"mg": 5}}', None, []),
+        ('{"name": "dose", "parameters": "5"}', None, []),
+        ('<tool_call>{"name": "dose", "arguments": {"mg": 5}', None, []),
+        ("[DATE_1] is free.", None, []),
+        ("", None, []),
+    ],
+)
+def test_calls_are_found_in_the_common_forms_and_all_else_stays_text(answer: str, said: str, calls: list[str]) -> None:
+    text, found = calls_in(answer, {"dose"})
+    assert (text, [each.arguments for each in found]) == (answer if said is None else said, calls)
+    assert {each.name for each in found} <= {"dose"}
+    assert len({each.id for each in found}) == len(calls)
+
+
 REFUSED = [
     ({"n": 2}, "n", "unsupported_parameter"),
     ({"n": True}, "n", "unsupported_parameter"),
-    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    ({"tools": [{"type": "function"}]}, "tools", "invalid_value"),
+    ({"tools": [{"type": "web_search"}]}, "tools", "invalid_value"),
+    ({"tools": "dose"}, "tools", "invalid_value"),
+    (
+        {"tools": [TOOL | {"function": {"name": "x", "strict": True}}]},
+        "tools[0].function.strict",
+        "unsupported_parameter",
+    ),
+    ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice", "unsupported_parameter"),
+    ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls", "unsupported_parameter"),
+    ({"functions": [TOOL["function"]]}, "functions", "unsupported_parameter"),
+    ({"messages": [TURN, CALLED | {"tool_calls": [{"id": "a"}]}]}, "messages[1]", "invalid_value"),
+    ({"messages": [TURN, CALLED, ANSWERED | {"tool_call_id": "b"}]}, "messages[2]", "invalid_value"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
     ({"logprobs": True}, "logprobs", "unsupported_parameter"),
     ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
@@ -58,7 +123,8 @@ REFUSED = [
     ({"model": None}, "model", "missing_required_parameter"),
     ({"messages": []}, "messages", "invalid_value"),
     ({"messages": ["x"]}, "messages[0]", "invalid_value"),
-    ({"messages": [TURN, {"role": "tool", "content": "x"}]}, "messages[1].role", "invalid_value"),
+    ({"messages": [TURN, {"role": "tool", "content": "x"}]}, "messages[1]", "invalid_value"),
+    ({"messages": [TURN, {"role": "function", "content": "x"}]}, "messages[1].role", "invalid_value"),
     ({"messages": [TURN | {"name": "Ann"}]}, "messages[0]", "unsupported_parameter"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content", "invalid_value"),
     ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "invalid_value"),
