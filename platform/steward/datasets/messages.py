@@ -56,11 +56,11 @@ def check_calls(line: int, messages: list[Payload], tools: list[Payload], proble
     names = {tool["function"]["name"] for tool in tools}
     for place, message in enumerate(messages, 1):
         if any(call["function"]["name"] not in names for call in message.get("tool_calls", ())):
-            message = "A function that is called here is none of “tools”. Define it there."
-            problems.add(line, f"messages[{place}].tool_calls", "call_unknown", message)
+            wrong = "A function that is called here is none of “tools”. Define it there."
+            problems.add(line, f"messages[{place}].tool_calls", "call_unknown", wrong)
 
 
-def read_tools(line: int, row: Mapping[str, Any], problems: Problems, column: str = "tools") -> list[Payload] | None:
+def read_tools(line: int, row: Mapping[str, Any], problems: Problems) -> list[Payload] | None:
     """The definitions of tools beside a conversation, None where there are none.
 
     A list, or the text of one; each OpenAI's `{"type": "function", "function": {…}}` or the function alone. A column
@@ -74,18 +74,18 @@ def read_tools(line: int, row: Mapping[str, Any], problems: Problems, column: st
     if isinstance(given, str):
         given = _parsed(given)
     if not isinstance(given, list):
-        problems.add(line, column, "tools_invalid", "“tools” must be a list of functions, or the JSON text of one.")
+        problems.add(line, "tools", "tools_invalid", "“tools” must be a list of functions, or the JSON text of one.")
         return None
     if problem := _problem_of(given):
-        problems.add(line, column, "tools_invalid", problem)
+        problems.add(line, "tools", "tools_invalid", problem)
         return None
     before = problems.count
-    tools = [_tool(line, f"{column}[{place}]", tool, problems) for place, tool in enumerate(given, 1)]
+    tools = [_tool(line, f"tools[{place}]", tool, problems) for place, tool in enumerate(given, 1)]
     if problems.count > before:
         return None
     names = [tool["function"]["name"] for tool in tools]
     if len(set(names)) < len(names):
-        problems.add(line, column, "tools_invalid", "Two tools have the same name.")
+        problems.add(line, "tools", "tools_invalid", "Two tools have the same name.")
     return tools or None
 
 
@@ -137,11 +137,11 @@ class MessageReader:
             return None
         self._beside(column, given, role)
         made: Payload = {"role": role, "content": given.get("content")}
-        calls = given.get("tool_calls") or []
-        if not calls or made["content"]:
+        calls = given.get("tool_calls")
+        if calls and isinstance(made["content"], str | None) and not (made["content"] or "").strip():
+            made["content"] = None  # so does a turn look that only calls
+        else:
             self._content(column, made["content"])
-        elif role == "assistant":
-            made["content"] = None
         if "weight" in given:
             if given["weight"] not in (0, 1):
                 self._wrong(column, "bad_weight", "“weight” must be 0 or 1.")

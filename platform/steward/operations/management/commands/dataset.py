@@ -9,7 +9,7 @@ from steward.datasets import actions
 from steward.datasets.models import DatasetVersion, RedactionState, Verdict
 from steward.datasets.reading import RecordReader
 from steward.datasets.residual import residual_risk
-from steward.datasets.texts import slots
+from steward.datasets.texts import texts
 from steward.datasets.verdicts import waiting_for
 from steward.operations.terminal import actor_named, add_actor, row_visible_to, wait_for
 
@@ -66,7 +66,7 @@ class Command(BaseCommand):
         for item in list(waiting):
             for record in reader.redacted(run, ordinals=[item.redacted.ordinal]):
                 self.stdout.write(f"\n--- record {record.ordinal}, {item.place} of the sample")
-                self.stdout.write("\n".join(slots(record.payload)))
+                self.stdout.write("\n".join(f"{each.name}: {each.value}" for each in texts(record.payload)))
             answer = input("a nothing missed · x missed · o over-masked · q stop > ").strip().lower()
             if answer == "q":
                 break
