@@ -330,7 +330,7 @@ def put_aside(
     locked.process_id, locked.cluster_job = None, ""
     locked.failure_code, locked.failure = code, message[:600]
     locked.save(update_fields=["state", "event_offset", "process_id", "cluster_job", "failure_code", "failure"])
-    record(locked, step=locked.step, has_checkpoint=has_checkpoint, code=code or None)
+    record(locked, step=locked.step, has_checkpoint=has_checkpoint, code=code.replace(" ", "_") or None)
     return locked
 
 
