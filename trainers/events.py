@@ -56,9 +56,11 @@ class RunStarted(Event):
 class FitChecked(Event):
     """What a run needs beside what there is, before its first step; ``RunFinished`` says what it took.
 
-    ``memory_bytes`` is the expected peak and the sum of the five parts after ``free_bytes``; ``seconds`` are those of
-    all steps and evaluations, ``passes`` the tokens of one process as if all went forth once. ``recompute`` when layers
-    keep their inputs only. ``advice`` is empty where it fits.
+    ``memory_bytes`` is the expected peak and the sum of the five parts after ``free_bytes`` and of ``idle_bytes``:
+    pages of the model's files that nothing reads any more, which the system takes back where memory is short, so that
+    they are no reason not to fit. ``seconds`` are those of all steps and evaluations, ``passes`` the tokens of one
+    process as if all went forth once. ``recompute`` when layers keep their inputs only. ``advice`` is empty where it
+    fits.
     """
 
     name: ClassVar[str] = "fit.checked"
@@ -77,6 +79,7 @@ class FitChecked(Event):
     passes: int
     seconds: float
     advice: str
+    idle_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def check_fit(spec: Spec, parts: Parts, verdict: Verdict, exchange: float = 0.0)
         passes=whole.passes,
         seconds=seconds + time.perf_counter() - begun,
         advice=verdict.advice,
+        idle_bytes=needed.idle,
     )
 
 

@@ -13,19 +13,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from trainers import batches
 from trainers.spec import JUDGED, LABELLED, PAIRED, Spec
 
 MEBIBYTE = 1 << 20
-#: What Python, torch, transformers and a tokenizer hold before a model is there, and what compiled products and the
-#: allocator's gaps come to in a run of some length (measured); on an accelerator that is main memory, and no matter.
-PROCESS_BYTES = {"cpu": 900 * MEBIBYTE, "cuda": 0}
-#: Logits of supervised positions exist in chunks, in two precisions and with their gradient; where a model does more
-#: than a product, in more copies of smaller chunks. Source: trainers.head_loss, CHUNK_BYTES.
-HEAD_BYTES = int(2.5 * 64 * MEBIBYTE)
+#: A process before its model is there, in main memory; where an accelerator does the work that is no matter. Measured
+#: as resident pages of runs of a model of 48 KB: the files of torch's, transformers' and peft's libraries (140 MiB),
+#: what these keep outside of the heap (200 MiB), and Python's objects.
+PROCESS_BYTES = {"cpu": 480 * MEBIBYTE, "cuda": 0}
+#: Of that in the heap, whose holes are counted.
+HEAP_OF_PROCESS = 140 * MEBIBYTE
+#: What a tokenizer holds for a word of its vocabulary; measured with 49,152 words.
+WORD_BYTES = 1200
+#: Products in bf16 are compiled for each number of rows and kept, up to ``trainers.process``'s cache of 200. Measured
+#: with the bundled model: before the first step, for each step with its new lengths, and for how many until it is full.
+COMPILED_BYTES = {"layers": 80 * MEBIBYTE, "pack": 30 * MEBIBYTE, "bucket": 30 * MEBIBYTE}
+COMPILED_BYTES_A_STEP, COMPILED_STEPS = 18 * MEBIBYTE, 12
+#: What is freed stays with the process (``keep_freed_memory``), and not every hole is of use: so much of what the heap
+#: holds at its fullest, after the first steps and after ``HOLED_STEPS``, from where on it stood still. Measured in runs
+#: of 2 and of 48 steps; transformers' layers, whose autograd takes and frees in another order, in short ones only.
+HOLES = {"layers": (0.09, 0.36), "pack": (0.2, 0.36), "bucket": (0.25, 0.36)}
+HOLED_STEPS = 40
+#: Logits of supervised positions exist in chunks of ``trainers.head_loss.CHUNK_BYTES`` where they are fp32. An
+#: accelerator has them in two precisions and with their gradient; on a CPU they are in the precision of the run, and a
+#: few pieces of ``trainers.head_loss.CACHED_BYTES`` are fp32.
+CHUNK_BYTES = 64 * MEBIBYTE
+CHUNK_COPIES = 2.5
+CACHED_BYTES = 6 * MEBIBYTE
+#: Source: trainers.block_attention, QUERY_BLOCK.
+QUERY_BLOCK = 256
 #: While the result is packed it is there so often in pieces too large for what passes left free: its file, the archive.
 ARCHIVE_COPIES = 2
 #: Of more records than this an even sample is looked at.
@@ -49,6 +68,8 @@ class ModelShape:
     kv_heads: int
     head: int
     vocabulary: int
+    #: How the weights are written, in transformers' word; empty where that is not known.
+    stored: str = ""
 
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int) -> Self:
@@ -74,6 +95,7 @@ class ModelShape:
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head=int(config.get("head_dim") or width // heads),
             vocabulary=int(config.get("vocab_size") or 0),
+            stored=str(config.get("dtype") or config.get("torch_dtype") or ""),
         )
 
     @property
@@ -117,10 +139,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak memory in bytes, by what causes it."""
+    """Peak memory in bytes, by what causes it.
+
+    ``idle`` are pages of the model's files that nothing reads any more, since their weights were joined or quantised:
+    they show as the process's until the system has another use for them.
+    """
 
     process: int
     weights: int
+    idle: int
     trained: int
     activations: int
     attention: int
@@ -128,8 +155,13 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All of it, as the system counts it."""
         return sum(getattr(self, each.name) for each in fields(self))
+
+    @property
+    def held(self) -> int:
+        """What has to be there as long as the run lasts."""
+        return self.total - self.idle
 
 
 @dataclass(frozen=True)
@@ -165,32 +197,73 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
     """
     trained = shape.trained(spec)
     kept = 4 if spec.way == "full" else plan.dtype_bytes
-    tokens, squares = largest_micro_batch(spec, lengths, plan)
+    tokens, pairs = largest_micro_batch(spec, lengths, plan)
     by_layer = _layer_bytes(spec, shape, plan)
     in_backward = tokens * plan.dtype_bytes * (4 * shape.inner + 6 * shape.width)
     # Own layers and the packed attention keep probabilities; a fused kernel (padded batches) keeps none.
-    shares = 0 if plan.forward == "bucket" else shape.heads * squares * plan.dtype_bytes
+    shares = 0 if plan.forward == "bucket" else shape.heads * pairs * plan.dtype_bytes
     if plan.is_recomputed:
         activations = tokens * (shape.layers * shape.width * plan.dtype_bytes + by_layer)
     else:
         activations, shares = tokens * shape.layers * by_layer, shares * shape.layers
-    activations, head = activations + in_backward, _head_bytes(spec, shape, plan)
-    return Footprint(
+    found = Footprint(
         process=PROCESS_BYTES[plan.device],
         weights=_weights_bytes(spec, shape, plan, kept),
+        idle=_idle_bytes(spec, shape, plan),
         trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
-        activations=activations,
+        activations=activations + in_backward,
         attention=shares,
-        head=head,
+        head=_head_bytes(spec, shape, plan, tokens),
     )
+    return replace(found, process=found.process + _kept_bytes(spec, shape, plan, lengths, found))
 
 
-def _head_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
+def _kept_bytes(spec: Spec, shape: ModelShape, plan: Plan, lengths: Sequence[int], found: Footprint) -> int:
+    """What a process keeps between passes: words of the vocabulary, compiled products, holes in its heap."""
+    if plan.device != "cpu":
+        return 0
+    steps = math.ceil(spec.epochs * sum(lengths) / spec.batch_tokens)
+    steps = min(steps, spec.max_steps or steps)
+    compiled, words = 0, WORD_BYTES * shape.vocabulary
+    if plan.dtype_bytes == 2:
+        compiled = COMPILED_BYTES[plan.forward] + COMPILED_BYTES_A_STEP * min(steps, COMPILED_STEPS)
+    heap = HEAP_OF_PROCESS + words + compiled + found.activations + found.attention + found.head
+    if plan.forward == "layers":
+        heap += _joined_weights(shape) * plan.dtype_bytes
+    first, last = HOLES[plan.forward]
+    return words + compiled + int(heap * (first + (last - first) * min(1.0, steps / HOLED_STEPS)))
+
+
+def _is_mapped(spec: Spec, shape: ModelShape, plan: Plan) -> bool:
+    """Whether weights are read where they lie in the model's files: as they are written, and by one process whole."""
+    is_as_written = shape.stored in ("", {2: "bfloat16", 4: "float32"}[plan.dtype_bytes])
+    return plan.device == "cpu" and is_as_written and spec.way != "full" and not _is_spread(spec)
+
+
+def _idle_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
+    """Pages of files whose weights are there a second time."""
+    if not _is_mapped(spec, shape, plan):
+        return 0
+    if spec.quantise is not None:
+        return shape.linear_weights * plan.dtype_bytes
+    return _joined_weights(shape) * plan.dtype_bytes if plan.forward == "layers" else 0
+
+
+def _joined_weights(shape: ModelShape) -> int:
+    """Weights that own layers hold in one matrix each: query, key and value, and gate and up."""
+    query, key, value, _, gate, up, _ = shape.linears
+    return shape.layers * sum(read * wrote for read, wrote in (query, key, value, gate, up))
+
+
+def _head_bytes(spec: Spec, shape: ModelShape, plan: Plan, tokens: int) -> int:
     """Logits of a chunk; where the head is trained also its gradient, and what a chunk adds to it."""
     if spec.method in LABELLED:
         return 0
     by_weight = shape.vocabulary * shape.width * (4 + plan.dtype_bytes) if spec.way == "full" else 0
-    return HEAD_BYTES + by_weight
+    chunk = min(CHUNK_BYTES, 4 * shape.vocabulary * tokens)
+    if plan.device != "cpu":
+        return int(CHUNK_COPIES * chunk) + by_weight
+    return chunk * plan.dtype_bytes // 4 + min(CACHED_BYTES, chunk) + by_weight
 
 
 #: Bytes a quantised weight takes, its scales included. Source: Dettmers et al. 2023, arXiv:2305.14314, section 3
@@ -269,13 +342,16 @@ def _layer_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
         # Source: LlamaLayer.forward, ctx.kept and ctx.kept_mlp.
         numbers = 4 * shape.width + 2 * queries + 2 * keys + 3 * shape.inner + 7 * low
         return numbers * plan.dtype_bytes
-    # transformers' layers: norms keep fp32 copies, rotation and gate what went in and what came out; products keep
-    # their inputs only where something in them is trained.
-    norms = 2 * shape.width * (4 + plan.dtype_bytes)
-    numbers = 2 * queries + 3 * keys + 3 * shape.inner
+    # transformers' layers. Norms keep what they read in fp32, the gate what goes in and what comes out.
+    norms, numbers = 4 * 2 * shape.width, 3 * shape.inner
+    # A fused kernel keeps its output too, and keys and values once for each query that shares them.
+    numbers += 4 * queries if plan.forward == "bucket" else queries + 2 * keys
     if spec.way != "prompt":
-        norms += 2 * shape.width * plan.dtype_bytes
-        numbers += 2 * queries + shape.width + shape.inner + 7 * low
+        # Products keep their inputs only where something in them is trained.
+        numbers += 2 * shape.width + queries + shape.inner + 7 * low
+    if spec.way == "full":
+        # So do norms; and what they give is fp32, as all weights are, beside its copy for a product.
+        norms += 4 * 2 * shape.width
     if spec.way == "dora":
         numbers += sum(wrote for _, wrote in shape.linears)
     return norms + numbers * plan.dtype_bytes
@@ -351,13 +427,14 @@ def evaluation_interval(spec: Spec, steps: int, tokens: int, held_out_tokens: in
 
 
 def _pieces(spec: Spec, lengths: Sequence[int], plan: Plan) -> Iterator[list[int]]:
-    """Lengths of the records of each micro-batch of an epoch; of very many records, of an even sample."""
+    """Lengths of the records of each process's micro-batches of an epoch; of very many records, of an even sample."""
     sample = _sampled(lengths)
     schedule = batches.Schedule(sample, spec.batch_tokens, 1, spec.max_steps, spec.seed)
     cut = batches.bucket if plan.forward == "bucket" else batches.pack
     for step in range(schedule.steps):
-        for piece in cut(schedule.batch(step), sample, plan.micro_tokens):
-            yield [sample[index] for index in piece]
+        for part in batches.shared_out(schedule.batch(step), sample, spec.parallel.size):
+            for piece in cut(part, sample, plan.micro_tokens):
+                yield [sample[index] for index in piece]
 
 
 def _sampled(lengths: Sequence[int]) -> list[int]:
@@ -365,5 +442,15 @@ def _sampled(lengths: Sequence[int]) -> list[int]:
 
 
 def _pairs(spec: Spec, size: int) -> int:
-    """Squared length of a record; the two answers of a pair do not see each other."""
-    return size * size // 2 if spec.method in PAIRED else size * size
+    """Pairs of positions whose probabilities are kept of a record; the two answers of a pair do not see each other.
+
+    A block of queries looks at all keys up to its own end.
+    """
+    if spec.method in PAIRED:
+        return 2 * _causal_pairs(size // 2)
+    return _causal_pairs(size)
+
+
+def _causal_pairs(size: int) -> int:
+    whole, rest = divmod(size, QUERY_BLOCK)
+    return QUERY_BLOCK**2 * whole * (whole + 1) // 2 + rest * size

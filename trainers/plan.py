@@ -53,7 +53,7 @@ class Verdict:
     @property
     def fits(self) -> bool:
         """Whether the need is within what is free, a reserve left out."""
-        return self.needed.total <= self.free * (1 - RESERVE)
+        return self.needed.held <= self.free * (1 - RESERVE)
 
 
 def free_main_bytes() -> int:
@@ -142,10 +142,10 @@ def refuse_unfit(verdict: Verdict) -> None:
     Raises:
         TrainerError: ``memory.unfit``.
     """
-    if verdict.needed.total > verdict.free * SURPLUS:
+    if verdict.needed.held > verdict.free * SURPLUS:
         raise TrainerError(
             "memory.unfit",
-            f"needs about {verdict.needed.total >> 20} MiB, {verdict.free >> 20} MiB are free",
+            f"needs about {verdict.needed.held >> 20} MiB, {verdict.free >> 20} MiB are free",
             verdict.advice,
             EXIT_MEMORY,
         )
@@ -157,7 +157,7 @@ def _advice(spec: Spec, shape: ModelShape, lengths: Sequence[int], verdict: Verd
         plan = replace(verdict.plan, forward="layers" if changed.way == "lora" else verdict.plan.forward)
         if replace(verdict, plan=plan, needed=footprint(changed, shape, shortened, plan)).fits:
             return f"{words} would fit"
-    needed = asdict(verdict.needed)
+    needed = {name: size for name, size in asdict(verdict.needed).items() if name != "idle"}
     cause = max(needed, key=lambda each: needed[each])
     return f"no single change would fit; most is taken by {cause}: a smaller base model or more memory is needed"
 

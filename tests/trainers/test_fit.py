@@ -88,6 +88,40 @@ def test_a_plan_gives_up_size_first_then_what_layers_keep_and_then_says_what_wou
     assert short.advice
 
 
+def test_each_of_several_processes_needs_what_its_share_of_a_step_does():
+    plain = Plan("cpu", "layers", 2, 1024, False)
+    alone, two = (
+        footprint.footprint(spec_of(batch_tokens=1024, **more), SHAPE, [250] * 40, plain)
+        for more in ({}, {"parallel": {"processes": 2}})
+    )
+    assert 0.4 * alone.activations < two.activations < 0.6 * alone.activations
+    assert two.weights == alone.weights
+
+
+def test_pages_of_files_that_nothing_reads_any_more_are_told_and_are_no_reason_not_to_fit():
+    lengths, machine = [400] * 20, plan.Machine("cpu", 2, 1024)
+    quantised = plan.choose_plan(spec_of(quantise={"form": "nf4"}), SHAPE, lengths, machine, "layers", 8 << 30)
+    assert quantised.needed.idle == 2 * SHAPE.linear_weights
+    just = int(quantised.needed.held / (1 - plan.RESERVE)) + 1
+    assert dataclasses.replace(quantised, free=just).fits
+    assert not dataclasses.replace(quantised, free=just - (1 << 20)).fits
+    told = footprint.footprint(spec_of(), dataclasses.replace(SHAPE, stored="float32"), lengths, quantised.plan)
+    assert told.idle == 0  # other numbers than the file's lie in memory of the process's own
+
+
+def test_a_small_model_and_short_runs_are_not_charged_for_what_large_and_long_ones_leave():
+    lengths, usual = [400] * 200, Plan("cpu", "layers", 2, 1024, False)
+    small = dataclasses.replace(SHAPE, parameters=50_000, width=32, inner=64, layers=2, heads=2, vocabulary=300)
+    assert footprint.footprint(spec_of(max_steps=8), small, lengths, usual).total < 800 << 20
+    few, many = (footprint.footprint(spec_of(max_steps=each), SHAPE, lengths, usual).process for each in (2, 60))
+    assert few + (200 << 20) < many
+
+
+def test_of_a_long_record_only_pairs_with_earlier_positions_are_counted():
+    whole = footprint.largest_micro_batch(spec_of(), [4096], Plan("cpu", "layers", 2, 1024, False))
+    assert whole == (4096, 256 * sum(range(256, 4097, 256)))
+
+
 def test_the_advice_is_a_change_that_fits():
     shape = dataclasses.replace(SHAPE, parameters=1_100_000_000, width=2048, inner=5632, layers=22, heads=32)
     wanted = spec_of(way="full", max_length=2048)
@@ -231,7 +265,7 @@ def test_a_run_says_before_its_first_step_what_it_will_need(bench):
     assert checked.tokens == said[-1].tokens
     assert checked.steps == said[-1].step
     assert checked.seconds > 0
-    parts = ("process", "weights", "trained", "activation", "head")
+    parts = ("process", "weights", "idle", "trained", "activation", "head")
     assert checked.memory_bytes == sum(getattr(checked, f"{part}_bytes") for part in parts)
 
 

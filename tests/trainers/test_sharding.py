@@ -330,8 +330,8 @@ def test_the_fit_check_counts_the_part_of_one_process(way, fraction):
     need = {how: footprint(spec_of(way, **shard(how, 8)), shape, [500] * 40, plan).total for how in SHARDS}
     assert need["weights"] < need["optimiser"] < need["none"]
     assert need["weights"] < fraction * need["none"]
-    alone = footprint(spec_of(way, **shard("weights", 1)), shape, [500] * 40, plan)
-    assert alone.total == need["none"]
+    alone = {how: footprint(spec_of(way, **shard(how, 1)), shape, [500] * 40, plan).total for how in SHARDS}
+    assert len(set(alone.values())) == 1
 
 
 def test_sharing_out_is_advised_where_it_makes_the_run_fit():
