@@ -253,7 +253,7 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
                     spec, bench, model, name, asked, question, speak, stop
                 )
             if question.is_free:
-                beside[f"{name}_likelihoods"] = _likelihoods_a_token(spec, bench, name, records, stop)
+                beside |= _likelihoods_a_token(spec, bench, name, records, stop)
             losses[name] = reference_loss(bench, split, stop, spec.micro_tokens or bench.device.micro_tokens)
             if pairs is not None:
                 assert bench.forward is not None
@@ -318,12 +318,13 @@ def _with_room(question: Question, bench: Bench, records: list[Record]) -> tuple
     return replace(question, max_new_tokens=room), {"room": room, "outgrown": sum(each > room for each in lengths)}
 
 
-def _likelihoods_a_token(spec: Spec, bench: Bench, name: str, records: list[Record], stop: Stop) -> list[float]:
-    """Mean log-probability of a token of each reference that is not too long, in nats."""
+def _likelihoods_a_token(spec: Spec, bench: Bench, name: str, records: list[Record], stop: Stop) -> dict[str, Any]:
+    """Mean log-probability of a token of each reference that is not too long, in nats, as the event has it."""
     assert bench.forward is not None
     split = _read(spec, bench, name, records)
     found = likelihoods(bench.forward, split, bench.device, stop)
-    return [nats / count for nats, count in zip(found, split.learnt, strict=True)]
+    rates = [nats / count for nats, count in zip(found, split.learnt, strict=True)]
+    return {"likelihood_ids": list(split.ids), f"{name}_likelihoods": rates}
 
 
 def _cut_to(prompts: list[list[int]], spec: Spec, bench: Bench, records: list[Record]) -> int:

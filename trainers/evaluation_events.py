@@ -56,7 +56,8 @@ class EvaluateFinished(Event):
     classifier nats a record; ``refused`` counts those that were too long for it, ``shortened`` prompts that were cut.
     ``base_unended`` and ``tuned_unended`` count answers that did not end within ``room`` tokens. Where the room was
     taken from the references, ``base_likelihoods`` and ``tuned_likelihoods`` are the log-probability of a token of each
-    reference that is not too long, in nats, and ``outgrown`` counts references that are longer than the room.
+    reference that is not too long, in nats, in the order of ``likelihood_ids``, and ``outgrown`` counts references that
+    are longer than the room.
     """
 
     name: ClassVar[str] = "evaluate.finished"
@@ -78,5 +79,6 @@ class EvaluateFinished(Event):
     outgrown: int = 0
     base_unended: int = 0
     tuned_unended: int = 0
+    likelihood_ids: list[str] = field(default_factory=list)
     base_likelihoods: list[float] = field(default_factory=list)
     tuned_likelihoods: list[float] = field(default_factory=list)

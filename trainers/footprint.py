@@ -213,7 +213,8 @@ def footprint(spec: Spec, shape: ModelShape, lengths: Sequence[int], plan: Plan)
         trained=int(trained * _trained_bytes(spec, plan)) + _spread_grads_bytes(spec, shape),
         activations=activations + in_backward,
         attention=shares,
-        head=_head_bytes(spec, shape, plan, tokens),
+        # The head has its turn before the way back of a layer begins.
+        head=max(0, _head_bytes(spec, shape, plan, tokens) - in_backward),
     )
     return replace(found, process=found.process + _kept_bytes(spec, shape, plan, lengths, found))
 
@@ -228,8 +229,8 @@ def _kept_bytes(spec: Spec, shape: ModelShape, plan: Plan, lengths: Sequence[int
     if plan.dtype_bytes == 2:
         compiled = COMPILED_BYTES[plan.forward] + COMPILED_BYTES_A_STEP * min(steps, COMPILED_STEPS)
     heap = HEAP_OF_PROCESS + words + compiled + found.activations + found.attention + found.head
-    if plan.forward == "layers":
-        heap += _joined_weights(shape) * plan.dtype_bytes
+    if plan.forward == "layers" and spec.quantise is None:
+        heap += shape.linear_weights * plan.dtype_bytes
     first, last = HOLES[plan.forward]
     return words + compiled + int(heap * (first + (last - first) * min(1.0, steps / HOLED_STEPS)))
 
@@ -244,15 +245,9 @@ def _idle_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
     """Pages of files whose weights are there a second time."""
     if not _is_mapped(spec, shape, plan):
         return 0
-    if spec.quantise is not None:
-        return shape.linear_weights * plan.dtype_bytes
-    return _joined_weights(shape) * plan.dtype_bytes if plan.forward == "layers" else 0
-
-
-def _joined_weights(shape: ModelShape) -> int:
-    """Weights that own layers hold in one matrix each: query, key and value, and gate and up."""
-    query, key, value, _, gate, up, _ = shape.linears
-    return shape.layers * sum(read * wrote for read, wrote in (query, key, value, gate, up))
+    # Own layers hold all weights of products beside their adapters. Source: trainers.joint_product.
+    is_there_twice = spec.quantise is not None or plan.forward == "layers"
+    return shape.linear_weights * plan.dtype_bytes if is_there_twice else 0
 
 
 def _head_bytes(spec: Spec, shape: ModelShape, plan: Plan, tokens: int) -> int:
@@ -352,6 +347,11 @@ def _layer_bytes(spec: Spec, shape: ModelShape, plan: Plan) -> int:
     if spec.way == "full":
         # So do norms; and what they give is fp32, as all weights are, beside its copy for a product.
         norms += 4 * 2 * shape.width
+    if low and spec.lora.dropout:
+        # Each product drops inputs of its own: what is left of them in place of what all read, and a byte of a mask.
+        dropped = sum(read for read, _ in shape.linears)
+        numbers += dropped - 2 * shape.width - queries - shape.inner
+        norms += dropped
     if spec.way == "dora":
         numbers += sum(wrote for _, wrote in shape.linears)
     return norms + numbers * plan.dtype_bytes

@@ -54,6 +54,7 @@ def test_a_free_answer_gets_the_room_of_the_longest_reference_and_is_counted_whe
     assert (end.outgrown, end.base_unended) == (0, 8)  # the base was never taught to end
     assert 0 <= end.tuned_unended <= 8
     assert len(end.base_likelihoods) == len(end.tuned_likelihoods) == 8
+    assert end.likelihood_ids == end.ids
     gained = [after - before for before, after in zip(end.base_likelihoods, end.tuned_likelihoods, strict=True)]
     assert sum(gained) > 0
     assert max(end.tuned_likelihoods) < 0

@@ -69,6 +69,8 @@ def finish_evaluation(
     locked.scores = {"ids": finished.ids, "base": base, "tuned": tuned}
     if judgement.parts:
         locked.scores["parts"] = judgement.parts
+    if judgement.further:
+        locked.scores["further"] = judgement.further
     locked.state = EvaluationState.DONE
     locked.finished_at = timezone.now()
     locked.save()

@@ -8,6 +8,8 @@ Example:
     ['reference_likelihood', 'unended']
 """
 
+from typing import Any
+
 from domains.intervals import bootstrap_interval
 from steward.assurance.judgement import Measure, mean_interval, measure
 from trainers.events import EvaluateFinished
@@ -43,6 +45,14 @@ def free_answers(finished: EvaluateFinished) -> list[Measure]:
             bootstrap_interval(_flags(finished.tuned_unended, count)),
         ),
     ]
+
+
+def likelihoods(finished: EvaluateFinished) -> dict[str, dict[str, list[Any]]]:
+    """By record, what the first of these measures rests on; nothing of other answers."""
+    if not finished.likelihood_ids:
+        return {}
+    sides = {"base": finished.base_likelihoods, "tuned": finished.tuned_likelihoods}
+    return {LIKELIHOOD: {"ids": finished.likelihood_ids, **sides}}
 
 
 def _flags(some: int, count: int) -> list[float]:

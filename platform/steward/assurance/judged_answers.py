@@ -28,7 +28,15 @@ def judge_answers(measured: Measured) -> Judgement:
     if not isinstance(compared, JudgementsCompared) or not compared.ids:
         raise ValueError("the trainer compared no judged answers")
     measures = [*_apart(compared), *_gained(compared)]
-    return Judgement(finished.base_scores, finished.tuned_scores, measures)
+    columns = {
+        "ids": compared.ids,
+        "is_good": compared.are_good,
+        "tokens": compared.tokens,
+        "base": compared.base_likelihoods,
+        "tuned": compared.tuned_likelihoods,
+    }
+    further = {"judged_likelihood": columns}
+    return Judgement(finished.base_scores, finished.tuned_scores, measures, further=further)
 
 
 def _apart(compared: JudgementsCompared) -> list[Measure]:

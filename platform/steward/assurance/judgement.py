@@ -44,7 +44,8 @@ class Judgement:
     """Scores by record (0 to 1), further measures, and what is shown as the base's answer where it is none of a model.
 
     A measure is `{"name", "title", "base", "tuned", "gain", "note"}` with `[figure, low, high]` or None each. `parts`
-    of base and tuned make the figures of all records where these are pooled. `predictions` replaces the trainer's
+    of base and tuned make the figures of all records where these are pooled. `further` are the numbers that further
+    measures rest on, by what they are: columns of one length, `ids` among them. `predictions` replaces the trainer's
     where the base's answers are none of its own.
     """
 
@@ -53,6 +54,7 @@ class Judgement:
     measures: list[Measure] = field(default_factory=list)
     baseline: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, list[Part]] = field(default_factory=dict)
+    further: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     predictions: SealedObject | None = None
 
     def intervals(self) -> dict[str, Interval]:

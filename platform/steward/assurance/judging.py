@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from domains.intervals import Interval, bootstrap_interval, paired_difference, resampled_interval
-from steward.assurance.free_answers import free_answers
+from steward.assurance.free_answers import free_answers, likelihoods
 from steward.assurance.judged_answers import judge_answers
 from steward.assurance.judged_spans import judge_spans
 from steward.assurance.judgement import Judgement, Measured, mean_interval, measure
@@ -28,7 +28,8 @@ from trainers.events import PairsCompared
 def judged(measured: Measured) -> Judgement:
     """The judgement on what a trainer measured, by the kind of records that the method learns from."""
     judgement = _JUDGES[measured.evaluation.model_version.fine_tune.method.records](measured)
-    return replace(judgement, measures=[*judgement.measures, *free_answers(measured.finished)])
+    measures = [*judgement.measures, *free_answers(measured.finished)]
+    return replace(judgement, measures=measures, further=judgement.further | likelihoods(measured.finished))
 
 
 def _answers(measured: Measured) -> Judgement:
@@ -67,7 +68,8 @@ def _preferences(measured: Measured) -> Judgement:
             mean_interval(gained),
         ),
     ]
-    return Judgement(measured.finished.base_scores, measured.finished.tuned_scores, measures)
+    further = {"preference_margin": {"ids": pairs.ids, "base": pairs.base_margins, "tuned": pairs.tuned_margins}}
+    return Judgement(measured.finished.base_scores, measured.finished.tuned_scores, measures, further=further)
 
 
 def _labels(measured: Measured) -> Judgement:

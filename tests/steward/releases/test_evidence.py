@@ -214,6 +214,8 @@ def test_the_documents_of_a_tagger_name_its_base_and_hold_what_its_figure_is_mad
     evaluation.metric, evaluation.baseline = "span_f1", {"kind": "phrases", "phrases": 214}
     parts = {"base": [[0, 2], [2, 4], [2, 3], [0, 1]], "tuned": [[2, 2], [4, 4], [2, 3], [0, 1]]}
     evaluation.scores["parts"] = parts
+    columns = {"ids": evaluation.scores["ids"][:2], "base": [-3.0, -2.5], "tuned": [-1.0, -0.5]}
+    evaluation.scores["further"] = {"reference_likelihood": columns}
     evaluation.save()
     documents = build_documents(release)
     card = json.loads(documents["model-card.json"])
@@ -226,3 +228,7 @@ def test_the_documents_of_a_tagger_name_its_base_and_hold_what_its_figure_is_mad
     scores = json.loads(documents["gates.json"])["scores"]
     assert pooled([row["tuned_parts"] for row in scores["by_record"]]) == pooled(parts["tuned"]) == 0.8
     assert "ratio" in scores["parts_are"]
+    likelihoods = scores["reference_likelihood"]
+    assert "nats" in likelihoods["is"]
+    assert [(row["base"], row["tuned"]) for row in likelihoods["by_record"]] == [(-3.0, -1.0), (-2.5, -0.5)]
+    assert [str(row["record"]) for row in likelihoods["by_record"]] == evaluation.scores["ids"][:2]

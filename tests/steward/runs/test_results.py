@@ -10,6 +10,7 @@ from domains.metrics import macro_f1, span_parts
 from steward.assurance import evaluating
 from steward.assurance.compression_actions import request_compression
 from steward.assurance.judged_answers import order
+from steward.assurance.judgement import mean_interval
 from steward.assurance.judging import macro_f1_at
 from steward.assurance.models import Evaluation, EvaluationState
 from steward.assurance.phrase_book import PhraseBook
@@ -111,6 +112,9 @@ def test_conversations_of_no_pack_task_are_learnt_whole_and_judged_as_free_answe
     assert (evaluation.metric, evaluation.shortened_count) == ("rouge_l", 0)
     measures = {measure["name"]: measure for measure in evaluation.measures}
     within(measures["reference_likelihood"], "base", "tuned", "gain")
+    each = evaluation.scores["further"]["reference_likelihood"]
+    assert each["ids"] == evaluation.scores["ids"]
+    assert mean_interval(each["tuned"]).estimate == measures["reference_likelihood"]["tuned"][0]
     within(measures["unended"], "base", "tuned")
     gates = {result.gate: result for result in evaluation.gate_results.all()}
     assert gates["likelier_answers"].figure == measures["reference_likelihood"]["gain"][1] > 0

@@ -1,11 +1,19 @@
 """Gate results with the raw scores they rest on, so that an auditor can compute the figures again."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from domains.gates import MEASURES
 from steward.releases.evidence.dossier import Dossier, Incomplete
 from steward.releases.evidence.model_card import evaluation
 from steward.releases.evidence.rendering import json_document, timestamp
+
+#: What further figures rest on, record by record; those of records that were too long to be measured are not there.
+FURTHER = {
+    "reference_likelihood": "mean log-probability of a token of the record's own answer, in nats",
+    "preference_margin": "log-probability of the chosen answer less that of the rejected one, in nats",
+    "judged_likelihood": "log-probability of a whole judged answer, in nats; its tokens, and whether it is a good one",
+}
 
 
 def documents(dossier: Dossier) -> dict[str, bytes]:
@@ -64,4 +72,16 @@ def _scores(dossier: Dossier) -> dict[str, Any]:
         said["parts_are"] = (
             "what a record adds to two sums, of which the figure is the ratio (domains.intervals.pooled)"
         )
+    for name, columns in kept.get("further", {}).items():
+        said[name] = {"is": FURTHER[name], "by_record": _rows(name, columns)}
     return said
+
+
+def _rows(name: str, columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Columns as rows, a record each."""
+    others = [each for each in columns if each != "ids"]
+    try:
+        rows = list(zip(columns["ids"], *(columns[each] for each in others), strict=True))
+    except ValueError:
+        raise Incomplete(f"the evaluation has not one {name} for each record") from None
+    return [{"record": int(ordinal), **dict(zip(others, values, strict=True))} for ordinal, *values in rows]

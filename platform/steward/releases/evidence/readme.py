@@ -7,7 +7,10 @@ FILES = (
     ("model-card.md, model-card.json", "What the model is, how it was tuned, its scores against its base, its limits"),
     ("datasheet.md", "What it was trained on: origin, counts, split, redaction; no content"),
     ("redaction-report.md, redaction-report.json", "What was found and replaced, on which ground, what may remain"),
-    ("gates.json", "Each check with figure, threshold and limits, and the raw scores of every held-out record"),
+    (
+        "gates.json",
+        "Each check with figure, threshold and limits, and what the figures rest on of every held-out record",
+    ),
     ("approvals.json", "Who decided on data and release, by pseudonym, and on which digest"),
     ("mlbom.cdx.json", "Bill of materials, CycloneDX 1.6"),
     ("provenance.intoto.json", "How the adapter was made: in-toto Statement with SLSA provenance v1"),
