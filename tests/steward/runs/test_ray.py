@@ -210,6 +210,7 @@ def test_a_run_is_taken_over_and_ends_with_its_adapter_and_no_key_or_text_on_the
     assert done.model_version.adapter_digest
     said = show_sample_answers(actor=house.analyst, fine_tune=done)
     assert len(said.steps) == min(ANSWERS_KEPT, done.measurements.filter(split="validation").count())
+    assert len([*run_folder(done).glob("answers-*.sealed")]) == len(said.steps)
     assert [len(asked.answers) for asked in said.asked] == [len(said.steps)] * 4
     recorded = [json.loads(bytes(each.body)) for each in OutboxEntry.objects.all()]
     assert [each["facts"]["device"] for each in recorded if each["action"] == "fine_tune.dispatched"] == ["ray"]
