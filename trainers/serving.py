@@ -5,7 +5,8 @@ The first line on stdin is ``{"access":"<token>"}``; each later one adds or drop
 ``trainers.serve_requests.Request``) and reads lines ``{"text":"…"}`` until ``{"done":true,"finish":"stop"|"length",
 "prompt_tokens":n,"completion_tokens":n,"seconds":s}`` or ``{"error":"…","code":"…"}``, after which the server hangs up.
 A client that hangs up (its sending side alone is enough), or reads nothing for ``STALL_SECONDS``, has its answer
-cancelled; one that takes as long to ask is hung up on.
+cancelled; one that takes as long to ask is hung up on, and where a newcomer finds no place, so is whoever has waited
+longest without having asked.
 
 Guarantees: who does not know the token gets no answer; the socket is its owner's alone (mode 0600), and a TCP address
 is one of this machine unless another was allowed; no prompt and no answer is recorded anywhere; no core is dumped; the
@@ -39,6 +40,7 @@ from trainers.engine import Ask, Done, Engine
 from trainers.errors import TrainerError
 from trainers.events import ServeAdapter, ServeReady, ServeStopped
 from trainers.fields import SpecError
+from trainers.places import Places
 from trainers.process import Speaker, Stop
 from trainers.sampling import Sampler
 from trainers.serve_requests import MAX_REQUEST_BYTES, Request, read_order, read_request
@@ -49,6 +51,8 @@ WAKE_SECONDS = 0.2
 STALL_SECONDS = 20.0
 #: Connections at once; each has a thread, and all but a few of them wait for the engine.
 MAX_CONNECTIONS = 256
+#: Of all requests that are being read, together.
+MAX_READ_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ class Server:
         #: Characters that a token stands for at most.
         self._longest = max(map(len, tokenizer.get_vocab()))
         self._requests = 0
-        self._open = threading.Semaphore(MAX_CONNECTIONS)
-        self._writing = threading.Lock()
+        self._places = Places(MAX_CONNECTIONS, MAX_READ_BYTES)
+        self._reading, self._writing = threading.Lock(), threading.Lock()
         self._is_orphan = self._is_over = False
         self._heard = time.monotonic()
 
@@ -113,13 +117,16 @@ class Server:
             if time.monotonic() - self._heard > self._doors.idle_seconds:
                 return "idle"
             for ready in select.select(listeners, [], [], WAKE_SECONDS)[0]:
-                connection = ready.accept()[0]
-                if not self._open.acquire(blocking=False):
-                    connection.close()
-                    continue
-                self._heard = time.monotonic()
-                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+                with contextlib.suppress(OSError):  # who went away before it was met
+                    self._meet(ready.accept()[0])
         raise RuntimeError("the engine's thread ended")
+
+    def _meet(self, connection: socket.socket) -> None:
+        connection.settimeout(STALL_SECONDS)
+        if self._places.take(connection):
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+        else:
+            connection.close()
 
     def _obey(self, stdin: TextIO) -> None:
         """Follows orders until stdin ends."""
@@ -171,27 +178,32 @@ class Server:
                         "serve.socket", f"{tcp[0]}:{tcp[1]}: {fault.strerror or fault}", "give another --tcp"
                     ) from None
             listener.listen(MAX_CONNECTIONS)
+            for each in listeners:
+                each.setblocking(False)
             yield listeners
 
     def _answer(self, connection: socket.socket) -> None:
         """Answers one client. One that goes away or stalls is dropped, its row with it."""
         try:
             with connection, contextlib.suppress(OSError):
-                line = _first_line(connection)
-                self._requests += 1
+                line = _first_line(connection, self._places)
                 for reply in self._replies(line, connection):
                     connection.sendall(json.dumps(reply, ensure_ascii=False).encode() + b"\n")
         finally:
-            self._open.release()
+            self._places.give_back(connection)
 
     def _replies(self, line: bytes, connection: socket.socket) -> Iterator[dict[str, Any]]:
         begun = time.monotonic()
         try:
             if len(line) > MAX_REQUEST_BYTES:
                 raise TrainerError("serve.large", f"the request has more than {MAX_REQUEST_BYTES} bytes", "shorten it")
-            request = read_request(line)
+            with self._reading:  # as objects a request takes many times its length, and who sent it is not known yet
+                request = read_request(line)
             if not hmac.compare_digest(request.access.encode(), self._access):
                 raise TrainerError("serve.access", "this token opens nothing here", "show the token given over stdin")
+            self._places.has_asked(connection)
+            self._requests += 1
+            self._heard = time.monotonic()
             ask = self._ask(request)
             try:
                 row = self._engine.submit(ask)
@@ -271,7 +283,7 @@ class Server:
             )
 
 
-def _first_line(connection: socket.socket) -> bytes:
+def _first_line(connection: socket.socket, places: Places) -> bytes:
     """What a client asks; TimeoutError where it takes longer than ``STALL_SECONDS`` in all to say it."""
     until = time.monotonic() + STALL_SECONDS
     line = bytearray()
@@ -281,6 +293,7 @@ def _first_line(connection: socket.socket) -> bytes:
         piece = connection.recv(1 << 16)
         head, newline, _ = piece.partition(b"\n")
         line += head
+        places.read(connection, len(head))
         is_whole = bool(newline) or not piece
     connection.settimeout(STALL_SECONDS)
     return bytes(line)

@@ -29,8 +29,10 @@ from trainers.cli import main
 from trainers.forward import choose_forward
 from trainers.label_head import head_of
 from trainers.model_folder import check_folder
+from trainers.places import Places
 from trainers.process import QUIET
 from trainers.serve_requests import read_order, read_request
+from trainers.serving import MAX_CONNECTIONS
 from trainers.spec import SpecError, load_spec
 from trainers.token_classification import TokenClassification
 
@@ -265,16 +267,83 @@ def test_a_client_that_hangs_up_is_not_answered_any_longer(served):
     assert text_of(served.ask())
 
 
+def test_silent_clients_lock_nobody_out(served):
+    """They took every place for twenty seconds."""
+    host, _, port = served.ready.address.rpartition(":")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(MAX_CONNECTIONS + 1)]
+        silent[0].settimeout(60)
+        assert silent[0].recv(1) == b""  # who waited longest made room
+        with pytest.raises(BlockingIOError):
+            silent[-1].recv(1, socket.MSG_DONTWAIT)
+        assert text_of(served.ask()) == text_of(served.ask())
+
+
+def test_who_has_asked_keeps_a_place_and_who_is_read_for_long_gives_it_up():
+    pairs = [socket.socketpair() for _ in range(4)]
+    with contextlib.ExitStack() as stack:
+        for each in (each for pair in pairs for each in pair):
+            stack.enter_context(each)
+        asked, *others = [server for _, server in pairs]
+        places = Places(2, 100)
+        assert places.take(asked)
+        places.has_asked(asked)
+        assert [places.take(each) for each in others] == [True] * 3
+        heard = [client.recv(1, socket.MSG_DONTWAIT) for client, _ in pairs[1:3]]
+        assert heard == [b"", b""]
+        places.read(others[2], 100)
+        with pytest.raises(BlockingIOError):
+            pairs[3][0].recv(1, socket.MSG_DONTWAIT)
+        places.read(others[2], 1)
+        assert pairs[3][0].recv(1, socket.MSG_DONTWAIT) == b""
+        assert places.take(others[0])
+        places.has_asked(others[0])
+        assert not places.take(others[1])
+        places.give_back(asked)
+        assert places.take(others[1])
+        with pytest.raises(BlockingIOError):
+            pairs[0][0].recv(1, socket.MSG_DONTWAIT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe{}",
+        b"[" * 10_000,
+        b'{"access": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b"[" + b"[]," * 100_000 + b"[]]",
+        b"9" * 10_000,
+        b"GET / HTTP/1.1",
+        b"",
+        *(
+            b'{"access":"%s","messages":[{"role":"user","content":"a"}],%s}' % (ACCESS.encode(), more)
+            for more in (
+                b'"temperature":1e999', b'"temperature":NaN', b'"max_tokens":1e999', b'"max_tokens":99999999999999999',
+                b'"top_p":-Infinity', b'"seed":1.5', b'"n":1000000000', b'"stop":["' + b"x" * 600 + b'"]',
+            )
+        ),
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_lines_made_to_harm_are_refused_in_words(served, line):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(served.path)
+        client.sendall(line + b"\n{}\n")
+        client.shutdown(socket.SHUT_WR)
+        told = [json.loads(each) for each in client.makefile("rb")]
+    assert [each["code"] for each in told] == ["serve.request"]
+
+
 def test_who_asks_too_slowly_holds_no_place(monkeypatch):
     monkeypatch.setattr(serving, "STALL_SECONDS", 0.4)
-    client, server = socket.socketpair()
+    places, (client, server) = Places(1, 100), socket.socketpair()
     with client, server:
         client.sendall(b"{}\nmore")
-        assert serving._first_line(server) == b"{}"
+        assert serving._first_line(server, places) == b"{}"
         drip = threading.Thread(target=lambda: [(client.send(b"x"), time.sleep(0.1)) for _ in range(12)])
         drip.start()
         with pytest.raises(TimeoutError):
-            serving._first_line(server)
+            serving._first_line(server, places)
         drip.join()
 
 
