@@ -132,8 +132,10 @@ def _check_ways(model: Any, ways: tuple[str, ...]) -> None:
     for way in ways:
         match = _WAY.fullmatch(way)
         assert match is not None
-        _, pruned, _, _, dropped, count, _ = match.groups()
-        if pruned:
+        _, pruned, share, _, dropped, count, _ = match.groups()
+        if pruned and not share:
+            pruning.check_fours(model)
+        elif pruned:
             pruning.blocks_of(model)
         elif dropped == "blocks":
             dropping.check_blocks(model, int(count))

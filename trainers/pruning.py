@@ -36,15 +36,10 @@ class Sparsity:
 def keep_mask(scores: Tensor, sparsity: Sparsity) -> Tensor:
     """(rows, columns) which weights stay, by (rows, columns) scores: high ones stay.
 
-    Raises:
-        TrainerError: ``compress.shape``, where 2:4 is asked of a width that does not divide by four.
+    Of 2:4, columns that ``check_fours`` has passed.
     """
     rows, columns = scores.shape
     if sparsity.is_2_4:
-        if columns % 4:
-            raise TrainerError(
-                "compress.shape", f"a layer of width {columns} has no groups of four", "prune without 2:4"
-            )
         order = scores.view(rows, columns // 4, 4).argsort(dim=-1, stable=True)
         mask = torch.ones(rows, columns // 4, 4, dtype=torch.bool, device=scores.device)
         return mask.scatter(-1, order[..., :2], value=False).view(rows, columns)
@@ -73,6 +68,22 @@ def blocks_of(model: Any) -> nn.ModuleList:
     if not isinstance(blocks, nn.ModuleList):
         raise TrainerError("compress.family", "this family has no plain list of blocks", "compress by export instead")
     return blocks
+
+
+def check_fours(model: Any) -> None:
+    """Whether every layer that is pruned reads groups of four.
+
+    Raises:
+        TrainerError: ``compress.shape``; as ``blocks_of``.
+    """
+    for index, block in enumerate(blocks_of(model)):
+        for name, each in linears_of(block).items():
+            if each.in_features % 4:
+                raise TrainerError(
+                    "compress.shape",
+                    f"{name} of block {index} is {each.in_features} wide, which are no groups of four",
+                    "prune without 2:4, for example by wanda-50",
+                )
 
 
 class _Reached(Exception):

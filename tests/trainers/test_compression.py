@@ -64,8 +64,6 @@ def test_magnitude_takes_the_smallest_of_each_row_and_2_4_two_of_every_four(tiny
     for block in pruning.blocks_of(tiny):
         for each in pruning.linears_of(block).values():
             assert ((each.weight.view(-1, 4) == 0).sum(-1) == 2).all()
-    with pytest.raises(TrainerError, match="groups of four"):
-        keep_mask(torch.ones(2, 6), Sparsity(0.5, is_2_4=True))
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
@@ -237,6 +235,16 @@ def test_zeros_of_a_pruned_model_survive_healing(trained, kit):
 def test_what_the_models_shape_does_not_allow_is_refused_before_a_way_is_measured(trained, kit, way):
     code, said = trained.command("compress", "--ways", f"int8,magnitude-50,{way}")
     assert (code, said[-1].code) == (2, "compress.shape")
+    assert kit.of(events.CompressionMeasured, said) == []
+
+
+def test_widths_without_groups_of_four_are_refused_before_a_way_is_measured(bench, kit, tmp_path):
+    bench.model = kit.make_model(tmp_path / "odd", intermediate_size=46)
+    bench.spec(max_steps=1)
+    assert bench.command("run")[0] == 0
+    code, said = bench.command("compress", "--ways", "magnitude-50,wanda-2:4")
+    assert (code, said[-1].code) == (2, "compress.shape")
+    assert "mlp.down_proj of block 0 is 46 wide" in said[-1].message
     assert kit.of(events.CompressionMeasured, said) == []
 
 
