@@ -16,8 +16,8 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -105,7 +105,9 @@ class Number:
     below: float | None = None
 
     def _read(self, value: Any, path: str, problems: list[str]) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        # Not by math.isfinite, for which a whole number of hundreds of digits is a fault.
+        is_finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+        if isinstance(value, bool) or not is_finite:
             problems.append(f"{path}: must be a finite number, not {_found(value)}")
             return value
         _check_bounds(value, _bounds(self.minimum, self.maximum, self.above, self.below), path, problems)

@@ -8,7 +8,6 @@ Source: OpenAI's API reference, chat completions, for names and ranges.
 """
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,7 +163,7 @@ def _number(asked: dict[str, Any], name: str, default: float, low: float, high: 
     value = asked.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(name, "has to be a number")
     if not low <= value <= high:
         raise _wrong(name, f"has to be from {low:g} to {high:g}")
