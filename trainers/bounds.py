@@ -102,6 +102,7 @@ def apart(work: Callable[[], Any], *, seconds: float, more_bytes: int) -> Any:
 
 def _tell(writer: int, work: Callable[[], Any], seconds: float, more_bytes: int) -> None:
     faulthandler.disable()  # an abort here is what a copy is for
+    signal.set_wakeup_fd(-1)  # its signals are none of the process it is a copy of, which would hear of them there
     try:
         with bounded(seconds=seconds, more_bytes=more_bytes):
             told = {"said": work()}

@@ -30,8 +30,9 @@ from torch import Tensor
 from domains import metrics
 from trainers import batches
 from trainers.adapter import Adapter, lay_shipped
+from trainers.admission import admit
 from trainers.archive import digest_of, load
-from trainers.base_model import load_base, load_tokenizer, stop_tokens
+from trainers.base_model import load_base, stop_tokens
 from trainers.classification import Classification
 from trainers.device import Device, choose_device
 from trainers.encoding import (
@@ -50,7 +51,6 @@ from trainers.forward import Forward, choose_forward, ends_batch, micro_batch
 from trainers.generation import ROOM, answer_all
 from trainers.keys import Keys
 from trainers.label_head import head_of
-from trainers.model_folder import check_folder
 from trainers.pair_margins import likelihoods, margins
 from trainers.positions import room_for_records
 from trainers.process import Speaker, Stop
@@ -149,8 +149,7 @@ def open_bench(spec: Spec, keys: Keys, out: Path, *, is_for_loss: bool) -> Bench
         TrainerError: for the model, the adapter or the machine.
     """
     archive = read_sealed(out / ADAPTER_FILE, keys.output_key, context_of(spec.output.context))
-    folder = check_folder(Path(spec.model.path), spec.model.digest)
-    tokenizer = load_tokenizer(folder)
+    folder, tokenizer = admit(Path(spec.model.path), spec.model.digest)
     device = choose_device(spec.precision)
     model = load_base(folder, device, quantise=spec.quantise)
     adapter = lay_shipped(model, spec)

@@ -18,20 +18,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainers.chat_template import MAX_TEMPLATE_CHARS, TEMPLATE_FILES, template_problems, templates_in
 from trainers.errors import TrainerError
+from trainers.model_settings import number_problems, odd_numbers
+from trainers.weight_files import INDEX, SINGLE, Place, places_in
 
 MAX_CONFIG_BYTES = 64 << 20
 #: Of any file but weights; the largest vocabularies that were released take 35 MB.
 MAX_PLAIN_BYTES = 256 << 20
-MAX_HEADER_BYTES = 32 << 20
-#: Of a tensor; no weight of a language model has more than five.
-MAX_SIDES = 8
 #: Of a setting within settings; what was released stays below ten.
 MAX_DEPTH = 64
 
@@ -44,25 +42,36 @@ _PLAIN = re.compile(
 )
 _EXECUTABLE = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack", ".mar"}
 _CODE = {".py", ".pyc", ".so", ".sh", ".ipynb", ".dll", ".js"}
-_WORDS_TO_REFUSE = ("auto_map", "custom_pipelines", "quantization_config", "trust_remote_code", "custom_generate")
+_WORDS_TO_REFUSE = (
+    "auto_map",
+    "custom_pipelines",
+    "quantization_config",
+    "trust_remote_code",
+    "custom_generate",
+    "init_inputs",
+)
 #: Settings by which transformers opens another file than the one that is judged here. Source: transformers 5.23,
 #: ``modeling_utils``, ``tokenization_utils_base`` and ``tokenization_utils_tokenizers``.
-_WORDS_FOR_FILES = ("transformers_weights", "fast_tokenizer_files", "gguf_file")
-#: What families call the number of their layers, each of which is made before a weight is looked at.
-_LAYERS = re.compile(r"(?:num_|n_)?(?:hidden_|encoder_|decoder_)?layers?")
-_INDEX = "model.safetensors.index.json"
+_WORDS_FOR_FILES = (
+    "transformers_weights",
+    "fast_tokenizer_files",
+    "gguf_file",
+    "vocab_file",
+    "vocab",
+    "merges_file",
+    "merges",
+    "spm_file",
+    "source_spm",
+    "target_spm",
+    "model_file",
+    "model_proto",
+)
+#: All that ``special_tokens_map.json`` may say: what stands there outdoes what the library found in the folder.
+_SPECIAL_TOKENS = re.compile(r"\w*_token|(?:additional|extra)_special_tokens")
 #: Suffixes of what is loaded from a folder, by name or by looking for it.
 _LOADED = {".safetensors", ".json", ".model", ".jinja", ".txt", ".gguf"}
 
 _MAGIC = {b"PK\x03\x04": "a zip archive", b"\x89HDF": "HDF5", b"\x7fELF": "a program", b"\x1f\x8b": "gzip"}
-
-#: Bytes per element. Source: the format description of the safetensors project (README, "Format").
-_SIZES = {
-    **dict.fromkeys(("F64", "I64", "U64"), 8),
-    **dict.fromkeys(("F32", "I32", "U32"), 4),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
-    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1),
-}
 
 
 @dataclass(frozen=True)
@@ -125,12 +134,16 @@ def _judged(path: Path) -> tuple[list[Path], dict[str, Any], str, int]:
             and each.name != "config.json"
             and not each.name.startswith(("vocab", "tokenizer.json"))
         ):
-            _judge_words(_read_json(each, problems), each.name, problems)
+            settings = _read_json(each, problems)
+            _judge_words(settings, each.name, problems)
+            if each.name == "special_tokens_map.json":
+                strange = [str(key)[:40] for key in settings if not _SPECIAL_TOKENS.fullmatch(str(key))]
+                problems += [f"{each.name}: {name} is no special token" for name in strange]
     _judge_words(config, "config.json", problems)
     _judge_templates(files, problems)
     headers = {each.name: _judge_header(each, problems) for each in weights}
-    parameters = sum(count for tensors in headers.values() for count in tensors.values())
-    _judge_layers(config, sum(map(len, headers.values())), problems)
+    parameters = sum(place.count for tensors in headers.values() for place in tensors.values())
+    problems += [f"config.json: {said}" for said in number_problems(config, sum(map(len, headers.values())))]
     _judge_index(files, headers, problems)
     architecture = _architecture(config, problems)
     if problems:
@@ -152,7 +165,7 @@ def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
             if each.suffix.lower() in _LOADED | _EXECUTABLE:
                 problems.append(f"{name}: hidden, so it would not count in the digest")
             continue
-        if not each.resolve().is_relative_to(root):
+        if not is_within(each, root):
             problems.append(f"{name}: a link that leaves the folder")
         elif each.is_dir():
             problems.append(f"{name}: a folder; only the model's own files belong here")
@@ -171,6 +184,14 @@ def _sort_files(path: Path) -> tuple[list[Path], list[str]]:
         else:
             files.append(each)
     return files, problems
+
+
+def is_within(path: Path, root: Path) -> bool:
+    """Whether a path leads into a folder whose own path has no links; a circle of links leads nowhere."""
+    try:
+        return path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False
 
 
 def is_accepted(name: str) -> bool:
@@ -206,9 +227,11 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     except (ValueError, RecursionError):  # of numbers with thousands of digits, too
         problems.append(f"{path.name}: not JSON")
     else:
-        if isinstance(document, dict) and not _is_deep(document):
-            return document
-        problems.append(f"{path.name}: not an object, or one of more than {MAX_DEPTH} levels")
+        if not isinstance(document, dict) or _is_deep(document):
+            problems.append(f"{path.name}: not an object, or one of more than {MAX_DEPTH} levels")
+            return {}
+        problems += [f"{path.name}: {name[:40]} is no finite number" for name in sorted(set(odd_numbers(document)))]
+        return document
     return {}
 
 
@@ -229,7 +252,7 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
     if not isinstance(value, dict):
         return
     for key, each in value.items():
-        if key in _WORDS_TO_REFUSE and each not in (None, False):
+        if key in _WORDS_TO_REFUSE and each not in (None, False, []):
             problems.append(f"{where}: {key}")
         elif key in _WORDS_FOR_FILES and each is not None:
             problems.append(f"{where}: {key} names another file to load")
@@ -237,14 +260,6 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
             problems.append(f"{where}: {str(key)[:40]} names an attention kernel from elsewhere")
         else:
             _judge_words(each, where, problems)
-
-
-def _judge_layers(config: dict[str, Any], tensors: int, problems: list[str]) -> None:
-    """Holds numbers of layers against the weights: a layer has at least one, and making ten million fills a machine."""
-    for settings in (config, *(each for each in config.values() if isinstance(each, dict))):
-        for key, value in settings.items():
-            if _LAYERS.fullmatch(str(key)) and isinstance(value, int | float) and value > tensors > 0:
-                problems.append(f"config.json: {str(key)[:40]} is more than the files have weights")
 
 
 def _judge_templates(files: list[Path], problems: list[str]) -> None:
@@ -260,10 +275,15 @@ def _judge_templates(files: list[Path], problems: list[str]) -> None:
         problems.extend(f"{each.name}: the template {said}" for text in texts for said in template_problems(text))
 
 
-def _judge_index(files: list[Path], headers: dict[str, dict[str, int]], problems: list[str]) -> None:
-    """Holds each index against the tensors that its files really have; several files want one."""
-    if headers and "model.safetensors" not in headers and not any(each.name == _INDEX for each in files):
-        problems.append(f"no model.safetensors, and no {_INDEX} that says which file holds what")
+def _judge_index(files: list[Path], headers: dict[str, dict[str, Place]], problems: list[str]) -> None:
+    """Holds each index against the tensors that its files really have; several files want one, and share no tensor."""
+    met: dict[str, str] = {}
+    for name, tensors in headers.items():
+        if shared := sorted(met.keys() & tensors.keys()):
+            problems.append(f"{name}: holds {shared[0][:80]!r}, which {met[shared[0]]} holds too")
+        met |= dict.fromkeys(tensors, name)
+    if headers and SINGLE not in headers and not any(each.name == INDEX for each in files):
+        problems.append(f"no model.safetensors, and no {INDEX} that says which file holds what")
     for each in files:
         if not each.name.endswith(".safetensors.index.json"):
             continue
@@ -277,47 +297,13 @@ def _judge_index(files: list[Path], headers: dict[str, dict[str, int]], problems
             problems.append(f"{each.name}: names tensors that its files do not hold")
 
 
-def _judge_header(path: Path, problems: list[str]) -> dict[str, int]:
-    """Elements of each tensor in a safetensors file whose header is sound; of another nothing."""
-    size = path.stat().st_size
-    with path.open("rb") as source:
-        prefix = source.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            problems.append(f"{path.name}: its header says a length that cannot be right")
-            return {}
-        raw = source.read(length)
+def _judge_header(path: Path, problems: list[str]) -> dict[str, Place]:
+    """The tensors of a safetensors file whose header is sound; of another none."""
     try:
-        header = json.loads(raw)
-        header.pop("__metadata__", None)
-        tensors = {name: _span(entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        problems.append(f"{path.name}: its header is not sound")
+        return places_in(path)
+    except ValueError as fault:
+        problems.append(f"{path.name}: {fault}")
         return {}
-    end = 0
-    for begin, after, _ in sorted(tensors.values()):
-        if begin != end:
-            problems.append(f"{path.name}: its tensors overlap or leave a gap")
-            return {}
-        end = after
-    if end != size - 8 - length:
-        problems.append(f"{path.name}: its header and its length do not agree")
-    return {name: count for name, (_, _, count) in tensors.items()}
-
-
-def _span(entry: dict[str, Any]) -> tuple[int, int, int]:
-    """Begin, end and number of elements of a tensor; ValueError where they do not agree."""
-    begin, end = entry["data_offsets"]
-    if len(entry["shape"]) > MAX_SIDES:
-        raise ValueError("shape")
-    count = 1
-    for side in entry["shape"]:
-        if not isinstance(side, int) or side < 0:
-            raise ValueError("shape")
-        count *= side
-    if not 0 <= begin <= end or end - begin != count * _SIZES[entry["dtype"]]:
-        raise ValueError("offsets")
-    return begin, end, count
 
 
 def _architecture(config: dict[str, Any], problems: list[str]) -> str:

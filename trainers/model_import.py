@@ -24,7 +24,7 @@ from pathlib import Path
 from trainers import gguf_import, model_archive
 from trainers.errors import TrainerError
 from trainers.events import ModelImported
-from trainers.model_folder import is_accepted, refuse_folder
+from trainers.model_folder import is_accepted, is_within, refuse_folder
 
 DEFAULT_MAX_BYTES = 512 << 30
 MAX_FILES = 2000
@@ -49,8 +49,8 @@ def bring_in(source: Path, target: Path, run: str, max_bytes: int = DEFAULT_MAX_
         TrainerError: ``model.missing``, ``model.archive``, ``model.gguf``, ``model.space``, ``output.unusable``, and as
             ``trainers.inspection.inspect``; nothing is left then.
     """
-    if not source.exists():
-        raise TrainerError("model.missing", f"nothing at {source}", "give a folder, an archive or a GGUF file")
+    if not source.is_dir() and not source.is_file():  # a pipe that nobody fills has no beginning, a device no end
+        raise TrainerError("model.missing", f"no folder or file: {source}", "give a folder, an archive or a GGUF file")
     with _staged(target) as staging:
         room = staging / "arrived"
         if source.is_dir():
@@ -146,11 +146,11 @@ def _copy_folder(source: Path, room: Path, max_bytes: int) -> str:
     if len(files) > MAX_FILES:
         raise TrainerError("model.refused", f"{source}: more than {MAX_FILES} files", "give the model's own folder")
     for each in files:
-        if not each.resolve().is_relative_to(root):
+        if not is_within(each, root):
             raise TrainerError(
                 "model.refused", f"{each.name[:80]!r}: a link that leaves the folder", "copy the file in"
             )
-        if not each.is_file():
+        if not each.is_file() or not each.name.isprintable():
             raise TrainerError(
                 "model.refused", f"{each.name[:80]!r}: no plain file", "only the model's own files belong here"
             )

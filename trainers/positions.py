@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainers.model_settings import MAX_SIZE
 from trainers.spec import Spec
 
 
@@ -57,4 +58,4 @@ def _stretched(config: Mapping[str, Any], scaling: Mapping[str, Any], named: int
     factor = scaling.get("factor")
     if not isinstance(first, int) or not isinstance(factor, int | float) or not math.isfinite(factor):
         return named
-    return int(first * factor)
+    return int(min(first * factor, MAX_SIZE))

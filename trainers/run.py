@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from trainers.adapter import Adapter, lay
+from trainers.admission import admit
 from trainers.advice import advice_on
 from trainers.answers import Answers
 from trainers.archive import digest_of, pack
-from trainers.base_model import load_base, load_tokenizer, stop_tokens
+from trainers.base_model import load_base, stop_tokens
 from trainers.checkpoint import checkpoint_file, go_back
 from trainers.device import Device, choose_device, memory_bytes
 from trainers.encoding import Split, encode, encode_judged, encode_labelled, encode_pairs
@@ -36,7 +37,7 @@ from trainers.hollow_model import load_hollow
 from trainers.keys import Keys
 from trainers.loop import Loop, Parts, is_memory_short
 from trainers.methods import choose_method
-from trainers.model_folder import ModelFolder, check_folder
+from trainers.model_folder import ModelFolder
 from trainers.parallel import ALONE, Group, settle
 from trainers.plan import Verdict, choose_plan, known_shape, likely_forward, refuse_unfit
 from trainers.positions import positions_of, soft_prompt_tokens
@@ -203,8 +204,7 @@ def assemble(spec: Spec, keys: Keys, out: Path | None, speak: Speaker, stop: Sto
     """
     if spec.quantise is not None:
         check_quantiser()
-    folder = check_folder(Path(spec.model.path), spec.model.digest)
-    tokenizer = load_tokenizer(folder)
+    folder, tokenizer = admit(Path(spec.model.path), spec.model.digest)
     splits = {}
     asked: list[Record] = []
     for name, shard in (("train", spec.data.train), ("validation", spec.data.validation)):
@@ -425,15 +425,15 @@ def _card(spec: Spec, adapter: Adapter, loop: Loop, folder: ModelFolder) -> str:
 
 
 def validate(spec: Spec, keys: Keys, speak: Speaker, stop: Stop) -> None:
-    """Checks spec, model folder, tokenizer, template and every shard, without loading weights.
+    """Checks spec, model folder, tokenizer, template and every shard, without loading weights: what stops a run here
+    would stop it there, but for memory and what shows only in passes through the model.
 
     Raises:
         TrainerError: the first thing that is wrong with the model, or all that is wrong with a shard.
     """
     if spec.quantise is not None:
         check_quantiser()
-    folder = check_folder(Path(spec.model.path), spec.model.digest)
-    tokenizer = load_tokenizer(folder)
+    folder, tokenizer = admit(Path(spec.model.path), spec.model.digest)
     shards = {"train": spec.data.train, "validation": spec.data.validation, "test": spec.data.test}
     records = 0
     for name, shard in shards.items():

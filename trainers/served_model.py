@@ -20,12 +20,13 @@ from torch.nn.functional import log_softmax
 
 from trainers.adapter_file import OpenedAdapter, open_archive
 from trainers.adapter_shelf import Shelf
-from trainers.base_model import load_base, load_tokenizer, stop_tokens
+from trainers.admission import admit
+from trainers.base_model import load_base, stop_tokens
 from trainers.device import choose_device
 from trainers.engine import Ask, Body, Engine, Limits, Row
 from trainers.errors import TrainerError
 from trainers.forward import tolerance_of
-from trainers.model_folder import ModelFolder, check_folder
+from trainers.model_folder import ModelFolder
 from trainers.process import Speaker, Stop, forbid_dumps
 from trainers.quantised import form_of, weight_of
 from trainers.row_adapters import RowLayers
@@ -60,8 +61,7 @@ def serve(settings: Settings, stdin: TextIO, speak: Speaker, stop: Stop) -> None
     """
     forbid_dumps()
     access = read_access(stdin.readline(4096))
-    folder = check_folder(settings.model, settings.digest)
-    tokenizer = load_tokenizer(folder, is_clock_running=True)
+    folder, tokenizer = admit(settings.model, settings.digest, is_clock_running=True)
     model = load_served(folder, settings.precision, settings.quantise)
     ends = stop_tokens(model, tokenizer)
     layers = try_rows(model)

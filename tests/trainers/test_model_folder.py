@@ -12,7 +12,8 @@ from trainers.base_model import load_base
 from trainers.device import choose_device
 from trainers.errors import TrainerError
 from trainers.inspection import inspect
-from trainers.model_folder import MAX_HEADER_BYTES, check_folder
+from trainers.model_folder import check_folder
+from trainers.weight_files import MAX_HEADER_BYTES
 
 
 @pytest.fixture
@@ -74,11 +75,23 @@ def test_code_is_refused(folder, name):
         ("config.json", {"transformers_weights": ".other.safetensors"}),
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../elsewhere/tokenizer.1.0.json"]}),
         ("tokenizer_config.json", {"gguf_file": "/elsewhere/x.gguf"}),
+        ("tokenizer_config.json", {"merges_file": "/elsewhere/merges.txt"}),
+        ("tokenizer_config.json", {"sp_model_kwargs": {"model_file": "/elsewhere/x.model"}}),
+        ("tokenizer_config.json", {"init_inputs": ["/elsewhere/vocab.txt"]}),
     ],
 )
 def test_settings_that_name_code_or_other_files_are_refused(folder, file, values):
     change(folder / file, **values)
     assert file in refusal(folder)
+
+
+@pytest.mark.parametrize("key", ["tokenizer_file", "chat_template", "vocab_file"])
+def test_special_tokens_that_are_none_are_refused(folder, key):
+    """They outdo what lies in the folder: a tokenizer from elsewhere was read, and a template that was never judged."""
+    (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|end|>", key: "/elsewhere"}))
+    assert f"special_tokens_map.json: {key} is no special token" in refusal(folder)
+    (folder / "special_tokens_map.json").write_text('{"eos_token": "<|end|>", "additional_special_tokens": []}')
+    check_folder(folder)
 
 
 @pytest.mark.parametrize("name", ["num_hidden_layers", "n_layer"])
@@ -87,6 +100,46 @@ def test_more_layers_than_weights_are_refused_before_one_is_made(folder, name):
     assert f"{name} is more than the files have weights" in refusal(folder)
     change(folder / "config.json", **{name: 2, "text_config": {name: 1e9}})
     assert f"{name} is more than the files have weights" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is no finite number"),
+        ({"anything": {"at": [1, float("inf")]}}, "at is no finite number"),
+        ({"anything": {"__float__": "NaN"}}, "anything is no finite number"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"max_position_embeddings": -1}, "max_position_embeddings is -1"),
+        ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000;"),
+        ({"max_position_embeddings": 10**400}, "max_position_embeddings is 10000000000000000000…;"),
+        ({"text_config": {"num_attention_heads": 0}}, "num_attention_heads is 0"),
+        ({"attention_dropout": 2.0}, "attention_dropout is 2"),
+        ({"rope_parameters": {"rope_theta": 0, "rope_type": "default"}}, "rope_theta is 0"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": -1}}}, "rope_theta is -1"),
+        ({"rope_theta": 1e-300}, "rope_theta is 1e-300"),
+        ({"rope_scaling": {"type": "evil", "factor": 2.0}}, "a scaling of rotary positions that is not known"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor is 0"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1, 0]}}, "short_factor is 0"),
+        ({"rope_scaling": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 32}}, "beta_slow must be less than"),
+    ],
+)
+def test_numbers_that_no_model_can_have_are_refused_by_name(folder, values, word):
+    change(folder / "config.json", **values)
+    assert word in refusal(folder)
+
+
+def test_numbers_of_released_models_are_accepted(folder):
+    """Of Mamba 2, Hunyuan, Llama 3.1, Qwen2-VL, DeepSeek and Gemma 3."""
+    for values in (
+        {"time_step_limit": [0.0, float("inf")]},
+        {"rope_scaling": {"alpha": 1000.0, "beta_fast": 32, "beta_slow": 1, "factor": 1.0, "type": "dynamic"}},
+        {"rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}},
+        {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}},
+        {"rope_scaling": {"type": "yarn", "factor": 40, "mscale": 0.707, "beta_fast": 32, "beta_slow": 1}},
+        {"rope_local_base_freq": 10000, "rope_theta": 1e6, "rope_scaling": None, "num_key_value_heads": None},
+    ):
+        change(folder / "config.json", **values)
+        check_folder(folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", "generation_config.json"])
@@ -118,6 +171,8 @@ def test_headers_that_lie_are_refused(folder):
         ({"a": tensor | {"dtype": "PICKLE"}}, b"\0" * 8, "sound"),
         # Whose product alone would take a minute.
         ({"a": tensor | {"shape": [2**62] * 20_000}}, b"\0" * 8, "sound"),
+        # Of which one reader takes the first and another the last.
+        (b'{"a": %s, "a": %s}' % ((json.dumps(tensor).encode(),) * 2), b"\0" * 8, "sound"),
         ({"a": tensor, "b": tensor}, b"\0" * 8, "overlap"),
         ({"a": tensor}, b"\0" * 9, "agree"),
         ({"a": tensor}, b"", "agree"),
@@ -162,6 +217,21 @@ def test_weights_in_several_files_want_an_index_that_names_what_they_hold(folder
     assert "not a weight file of this folder" in refusal(folder)
 
 
+def test_a_tensor_in_two_files_is_refused(folder):
+    """Which of the two is meant depends on who reads them."""
+    shutil.copy(folder / "model.safetensors", folder / "other.safetensors")
+    assert "other.safetensors: holds 'model.embed_tokens.weight', which model.safetensors holds too" in refusal(folder)
+
+
+def test_a_weight_in_a_file_that_nobody_opens_does_not_count(folder):
+    """It came in, and the first run on it failed."""
+    index = sharded(folder, 5)
+    used = {name: file for name, file in index["weight_map"].items() if file == "model-1.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index | {"weight_map": used}))
+    with pytest.raises(TrainerError, match="weights are missing"):
+        inspect(folder)
+
+
 def test_weights_that_are_not_all_there_are_not_taken_in(folder):
     """It used to come in, and the first run on it failed."""
     from safetensors.torch import load_file, save_file
@@ -178,8 +248,10 @@ def test_links_out_of_the_folder_and_odd_files_are_refused(folder, tmp_path):
     (folder / "added_tokens.json").symlink_to(tmp_path / "secret.json")
     (folder / "original").mkdir()
     (folder / "notes.xyz").write_text("")
+    (folder / "vocab.txt").symlink_to("vocab.txt")  # a circle
     said = refusal(folder)
-    assert "leaves the folder" in said
+    assert "'added_tokens.json': a link that leaves the folder" in said
+    assert "'vocab.txt': a link that leaves the folder" in said
     assert "a folder" in said
     assert "not a file a model folder needs" in said
 
@@ -229,12 +301,24 @@ def test_a_model_that_is_no_causal_one_is_refused_by_the_command(bench, folder):
     assert (code, said[-1].code) == (2, "model.unknown")
 
 
-def test_weights_that_do_not_fit_the_configuration_are_refused(bench, folder):
-    change(folder / "config.json", intermediate_size=40)
+@pytest.mark.parametrize(
+    ("values", "fault", "word"),
+    [
+        ({"intermediate_size": 40}, "model.broken", "6 weights have another shape"),
+        ({"vocab_size": 10**9}, "model.broken", "another shape"),
+        ({"num_attention_heads": 10**6}, "model.broken", "no model can be made"),
+        # Which trained a model cut short.
+        ({"num_hidden_layers": 1}, "model.broken", "leaves out 9 weights of layers, first model.layers.1."),
+        ({"pad_token_id": -5}, "model.tokenizer", "pad_token_id is no token of this model"),
+    ],
+)
+def test_a_configuration_that_is_of_another_model_is_refused_alike_by_every_command(bench, folder, values, fault, word):
+    change(folder / "config.json", **values)
     bench.model = folder
     bench.spec()
-    code, said = bench.command("run")
-    assert (code, said[-1].code) == (2, "model.broken")
+    for command in ("validate", "fit", "run"):
+        code, said = bench.command(command)
+        assert (code, said[-1].code, word in said[-1].message) == (2, fault, True), said[-1]
 
 
 @pytest.mark.parametrize(

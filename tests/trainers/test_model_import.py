@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from trainers import events, model_archive
+from trainers import admission, events, model_archive, weight_files
+from trainers.admission import token_problems
 from trainers.bounds import apart
 from trainers.cli import main
 from trainers.errors import TrainerError
-from trainers.inspection import inspect, token_problems
+from trainers.inspection import inspect
 from trainers.model_folder import check_folder
 
 
@@ -137,7 +138,7 @@ def test_what_could_harm_is_refused_before_anything_is_loaded(
     folder, command, tmp_path, monkeypatch, kind, spoil, word
 ):
     spoil(folder)
-    monkeypatch.setattr("trainers.inspection.load_tokenizer", lambda _: pytest.fail("it was loaded"))
+    monkeypatch.setattr("trainers.admission.load_tokenizer", lambda _: pytest.fail("it was loaded"))
     if kind == "tar.gz" and spoil is spoil_sparse:
         (folder / "model.safetensors").write_bytes((folder / "model.safetensors").open("rb").read(4096))
     source = folder if kind == "folder" else packed(folder, tmp_path / "a.tgz", kind)
@@ -156,6 +157,18 @@ def test_a_refusal_loads_no_torch(folder, tmp_path):
         "sys.exit(0 if code == 2 and not {'torch', 'transformers'} & set(sys.modules) else 1)"
     )
     assert subprocess.run([sys.executable, "-c", asked], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_what_is_no_file_is_not_waited_for(folder, command, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", "/dev/zero"):
+        assert command("import", source, "--to", tmp_path / "target")[1].code == "model.missing"
+    # Beside a GGUF file nothing else is judged, and a name like this cannot be digested.
+    (folder / "x.gguf").write_bytes(b"GGUF")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_bytes(b"")
+    code, said = command("import", folder, "--to", tmp_path / "target")
+    assert (code, said.code) == (2, "model.refused")
+    assert nothing_left(tmp_path)
 
 
 def test_links_out_of_a_folder_are_refused(folder, command, tmp_path):
@@ -343,14 +356,12 @@ def test_a_template_that_spoils_a_conversation_is_refused(folder, template, word
     ],
 )
 def test_a_template_that_runs_on_or_asks_for_gigabytes_is_refused(extra, folder, monkeypatch):
-    from trainers import inspection
-
-    monkeypatch.setattr(inspection, "TALK_SECONDS", 2.0)
+    monkeypatch.setattr(admission, "TRY_SECONDS", 2.0)
     before = resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)
     path = folder / "chat_template.jinja"
     path.write_text(extra + path.read_text())
     with pytest.raises(TrainerError) as caught:
-        inspection.inspect(folder)
+        inspect(folder)
     assert caught.value.code in {"model.template", "model.tokenizer"}
     assert any(word in str(caught.value) for word in ("MemoryError", "TimeoutError", "wants more than"))
     assert (resource.getrlimit(resource.RLIMIT_DATA), signal.getsignal(signal.SIGALRM)) == before
@@ -370,13 +381,61 @@ def change_tokenizer(folder, **values):
     ],
 )
 def test_a_tokenizer_that_makes_compiled_code_abort_panic_or_run_on_is_refused(normalizer, folder, monkeypatch):
-    from trainers import inspection
-
-    monkeypatch.setattr(inspection, "TALK_SECONDS", 2.0)
+    monkeypatch.setattr(admission, "TRY_SECONDS", 2.0)
     change_tokenizer(folder, normalizer=normalizer)
     with pytest.raises(TrainerError) as caught:
-        inspection.inspect(folder)
+        inspect(folder)
     assert caught.value.code in {"model.template", "model.tokenizer", "model.broken"}
+
+
+def test_a_tokenizer_that_kills_a_process_is_refused_where_a_run_or_a_server_begins(folder, bench, monkeypatch):
+    """A file may have been exchanged since the import; it took the run with it, which died by a signal."""
+    monkeypatch.setattr(admission, "TRY_SECONDS", 2.0)
+    twice = {"type": "Replace", "pattern": {"String": "o"}, "content": "oo"}
+    change_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": [twice] * 40})
+    bench.model = folder
+    bench.spec()
+    code, said = bench.command("run")
+    assert (code, said[-1].code) == (2, "model.template")
+    assert "ends the process that tries it" in said[-1].message
+    with pytest.raises(TrainerError, match="ends the process that tries it"):
+        admission.admit(folder, is_clock_running=True)  # as a server does
+
+
+def spoiled(folder, name, value):
+    """The folder with one number of one weight exchanged."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights[name].view(-1)[-1] = value
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(folder, command, tmp_path, value):
+    name = "model.layers.1.mlp.down_proj.weight"
+    spoiled(folder, name, value)
+    code, said = command("import", folder, "--to", tmp_path / "target")
+    assert (code, said.code) == (2, "model.numbers")
+    assert f"NaN in {name}" in said.message
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16", "float8_e5m2", "float8_e4m3fn"])
+def test_odd_numbers_are_found_in_every_precision_and_piece(kind, tmp_path, monkeypatch):
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(weight_files, "CHUNK_BYTES", 64)
+    dtype = getattr(torch, kind)
+    largest = torch.finfo(dtype).max
+    sound = torch.tensor([-largest, largest, 0.0, -0.0, 1e-7] * 20, dtype=torch.float64).to(dtype)
+    odd = [sound.clone() for _ in range(2)]
+    for place, each in zip((0, 99), odd, strict=True):
+        each[place] = float("nan")
+    path = tmp_path / "x.safetensors"
+    save_file({"a": sound, "b": odd[0], "c": odd[1], "d": torch.tensor([-1, 2**62])}, path)
+    assert list(weight_files.odd_tensors(path)) == ["b", "c"]
 
 
 def test_a_tokenizer_that_cuts_by_chance_is_refused(folder):

@@ -235,7 +235,7 @@ def test_a_fault_of_ours_names_its_place_and_no_value(bench, kit, monkeypatch):
         except OSError as fault:
             raise ValueError(kit.secret) from fault
 
-    monkeypatch.setattr(run, "check_folder", explode)
+    monkeypatch.setattr(run, "admit", explode)
     bench.spec()
     code, said = bench.command("run")
     assert (code, said[-1].code) == (1, "internal")
