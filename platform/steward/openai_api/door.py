@@ -50,6 +50,10 @@ def door(method: str) -> Callable[[View], View]:
                 _meter.note(str(caller.token.pk))
                 if request.method != method:
                     raise RequestError(f"This address takes {method} only.", code="method_not_allowed", status=405)
+                if "Transfer-Encoding" in request.headers:  # of which WSGI hands on nothing
+                    raise RequestError(
+                        "A body in pieces is not read: send its Content-Length.", code="length_required", status=411
+                    )
                 return view(request, caller, *args, **kwargs)
             except UserError as error:
                 return answer_of(error)

@@ -233,8 +233,10 @@ def test_a_token_is_bound_in_requests_a_minute(rooms: Any) -> None:
         assert rooms.program(rooms.people[Role.ANALYST], "models.chat").get("/v1/models").status_code == 200
 
 
-def test_a_body_that_is_too_large_is_refused(rooms: Any) -> None:
+def test_a_body_that_is_too_large_or_comes_in_pieces_is_refused(rooms: Any) -> None:
     program = rooms.program(rooms.people[Role.ANALYST])
+    pieces = program.post("/v1/chat/completions", content_type="application/json", HTTP_TRANSFER_ENCODING="chunked")
+    assert (pieces.status_code, error_of(pieces)["code"]) == (411, "length_required")
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * (3 << 20)}]})
     response = program.post("/v1/chat/completions", body, content_type="application/json")
     assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
