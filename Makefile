@@ -12,7 +12,8 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # A file of tests stays in one process, which has a database of its own.
 PROCESSES ?= $(shell n=$$(nproc); echo $$(( n > 4 ? 4 : n )))
-PYTEST := $(RUN) -m pytest -n $(PROCESSES) --dist loadfile
+# In the order of their folders: by number of tests, as xdist would have it, the demo alone would be the last file to run.
+PYTEST := $(RUN) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo up test test-quick lint fix bench doctor clean install chromium
 

@@ -46,7 +46,8 @@ def make_model(folder, kind="llama", more=(), **changes):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    size = make_tokenizer(folder, more)
+    # Whatever the files say, transformers' tokenizer of Qwen 2 has a special token of this name.
+    size = make_tokenizer(folder, (*more, *(["<|endoftext|>"] if kind == "qwen2" else [])))
     settings = {
         "vocab_size": size,
         "hidden_size": 32,
