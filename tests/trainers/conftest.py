@@ -46,8 +46,7 @@ def make_model(folder, kind="llama", more=(), **changes):
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    # Whatever the files say, transformers' tokenizer of Qwen 2 has a special token of this name.
-    size = make_tokenizer(folder, (*more, *(["<|endoftext|>"] if kind == "qwen2" else [])))
+    size = make_tokenizer(folder, more)
     settings = {
         "vocab_size": size,
         "hidden_size": 32,

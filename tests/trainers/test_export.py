@@ -114,7 +114,7 @@ def trained_as(bench, kit, tmp_path):
     [
         ("llama", {"tie_word_embeddings": True}),
         ("llama", {"tie_word_embeddings": False, "intermediate_size": 64, "head_dim": 16}),
-        ("qwen2", {"num_key_value_heads": 4}),
+        ("qwen2", {"num_key_value_heads": 4, "more": ("<|endoftext|>",)}),
         ("qwen3", {"head_dim": 128}),
     ],
     ids=["llama-tied", "llama", "qwen2", "qwen3"],

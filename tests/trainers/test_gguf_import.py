@@ -46,7 +46,7 @@ def gguf_file(bench, kit, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "changes"),
-    [("llama", {"tie_word_embeddings": False}), ("qwen2", {}), ("qwen3", {"head_dim": 128, "more": QWEN})],
+    [("llama", {"tie_word_embeddings": False}), ("qwen2", {"more": QWEN}), ("qwen3", {"head_dim": 128, "more": QWEN})],
 )
 def test_a_gguf_file_becomes_a_folder_that_answers_as_it_does(gguf_file, command, tmp_path, monkeypatch, kind, changes):
     import torch
