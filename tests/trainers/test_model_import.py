@@ -278,7 +278,7 @@ def test_a_zip_with_an_endless_list_of_files_does_not_fill_the_memory(tmp_path, 
     end = b"PK\5\6" + struct.pack("<4H2IH", 0, 0, 4, 4, len(listed), 34, 0)
     (tmp_path / "a").write_bytes(b"PK\3\4" + bytes(30) + listed + end)
     # Where this process has so much memory to spare from tests before, the list is read and its entries are counted.
-    with pytest.raises(TrainerError, match="list of files of unreasonable length|too many entries"):
+    with pytest.raises(TrainerError, match=r"list of files of unreasonable length|too many entries"):
         model_archive.unpack(tmp_path / "a", tmp_path / "target", 1 << 30)
     assert nothing_left(tmp_path)
 
