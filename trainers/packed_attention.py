@@ -16,18 +16,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.block_attention import attend, attend_backward
+from trainers.block_attention import Attended, attend, attend_backward
 
 
 class _PackedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int]) -> Tensor:
-        out, ctx.saved = attend(q, k, v, lengths)
+        out, saved = attend(q, k, v, lengths)
+        # By autograd's own hand: what a layer that is run through again keeps elsewhere would not be freed.
+        ctx.save_for_backward(saved.q, saved.k, saved.v, *saved.shares)
+        ctx.fixed = (saved.order, saved.shape)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        return (*attend_backward(grad, ctx.saved), None)
+        order, shape = ctx.fixed
+        q, k, v, *shares = ctx.saved_tensors
+        return (*attend_backward(grad, Attended(order, shape, q, k, v, shares)), None)
 
 
 def register(kind: str) -> str:

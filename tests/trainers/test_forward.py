@@ -1,5 +1,6 @@
 """The fast ways through a model give the plain way's losses and gradients, and step aside where they would not."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,27 @@ def test_what_fills_up_a_row_of_scores_leaves_no_bit_behind():
         for together, apart in zip(whole, parts, strict=True):
             assert torch.equal(together[own], apart)
         start += length
+
+
+def test_layers_that_are_run_through_again_keep_no_probabilities(kit, tmp_path, monkeypatch):
+    from trainers import packed_attention
+
+    adapter = laid(kit.make_model(tmp_path, "qwen3"))
+    packed = ways.PackedForward(adapter, Head.of(adapter), "")
+    packed.recompute()
+    kept = []
+
+    def watched(*asked):
+        out, saved = attend(*asked)
+        kept.extend(weakref.ref(each) for each in (saved.q, saved.k, saved.v, *saved.shares))
+        return out, saved
+
+    monkeypatch.setattr(packed_attention, "attend", watched)
+    losses = packed.losses(ways._random_batch(adapter))
+    assert kept
+    assert not any(each() is not None for each in kept)
+    losses.sum().backward()
+    assert adapter.grads.abs().max() > 0
 
 
 def test_of_the_last_layer_only_what_somebody_reads_is_computed(tiny_model, monkeypatch):
