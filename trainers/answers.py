@@ -2,7 +2,7 @@
 
 Guarantees: the same prompts each time, answered greedily as at evaluation; texts are in ``answers-00000012.sealed``
 (that after step 12) only, bound to its step, and each says whether it was cut for want of room; of the files,
-``ANSWERS_KEPT`` stay: the first and the last ones.
+``trainers.spec.ANSWERS_KEPT`` stay: the first and the last ones.
 Does not: cost nothing; a prompt costs its answer's tokens at each evaluation.
 
 Example:
@@ -33,7 +33,7 @@ from trainers.generation import ROOM, answer_all
 from trainers.references import reference_of
 from trainers.sealed import write_sealed
 from trainers.shards import Record, context_of
-from trainers.spec import ANSWERS_KEPT, TAGGED, Spec
+from trainers.spec import SURPLUS_ANSWERS, TAGGED, Spec
 from trainers.token_classification import TokenClassification, read_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Answers:
         context = context_of(self._spec.output.context, f"answers-{step}")
         written = write_sealed(path, content, self._key, context)
         files = sorted(each for each in self._out.iterdir() if _FILE.fullmatch(each.name))
-        for older in files[1 : 1 - ANSWERS_KEPT]:
+        for older in files[SURPLUS_ANSWERS]:
             older.unlink()
         return AnswersMeasured(
             run=self._spec.run,

@@ -12,14 +12,10 @@ Example:
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 MAX_TEMPLATE_CHARS = 1 << 20
-#: Files of a model folder that hold templates.
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 _OTHER_TEMPLATES = ("include", "import", "from", "extends")
 
 
@@ -29,20 +25,6 @@ def templates_in(setting: Any) -> list[str]:
         return [setting]
     values = setting.values() if isinstance(setting, dict) else setting if isinstance(setting, list) else []
     return [text for value in values for text in templates_in(value)]
-
-
-def words_in(folder: Path) -> str:
-    """All templates of a judged model folder, one after the other, as text; '' where it has none."""
-    texts: list[str] = []
-    for name in TEMPLATE_FILES:
-        file = folder / name
-        if not file.is_file():
-            continue
-        if file.suffix == ".json":
-            texts += templates_in(json.loads(file.read_bytes()).get("chat_template"))
-        else:
-            texts.append(file.read_text(errors="replace"))
-    return "\n".join(texts)
 
 
 def template_problems(text: str) -> list[str]:

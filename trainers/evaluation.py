@@ -234,7 +234,8 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
     spec = bench.within_positions(spec)
     prompts = [prompt_tokens(bench.tokenizer, record, None) for record in records]
     shortened = _cut_to(prompts, spec, bench, records)
-    question, beside = _with_room(question, bench, records)
+    references = [reference_of(bench.tokenizer, record) for record in records]
+    question, beside = _with_room(question, bench, references)
     answers: dict[str, list[str]] = {}
     losses: dict[str, float] = {}
     pairs = encode_pairs(compared, bench.tokenizer, spec.max_length, "truncate") if spec.method in PAIRED else None
@@ -266,7 +267,6 @@ def evaluate(spec: Spec, keys: Keys, out: Path, question: Question, speak: Speak
         speak(PairsCompared(spec.run, list(pairs.ids), ahead["base"], ahead["tuned"], pairs.refused))
     if judged is not None:
         speak(_judgements(spec, judged, likely))
-    references = [reference_of(bench.tokenizer, record) for record in records]
     scores = {
         name: [metrics.score(question.metric, *pair) for pair in zip(answers[name], references, strict=True)]
         for name in answers
@@ -306,13 +306,11 @@ def _first_records(spec: Spec, shard: ObjectSpec, keys: Keys, question: Question
     return records
 
 
-def _with_room(question: Question, bench: Bench, records: list[Record]) -> tuple[Question, dict[str, Any]]:
+def _with_room(question: Question, bench: Bench, references: list[str]) -> tuple[Question, dict[str, Any]]:
     """The question with the room that its references need; room, and how many of them are longer, for the event."""
     if not question.is_free:
         return question, {"room": question.max_new_tokens}
-    lengths = [
-        len(each) for each in as_tokens(bench.tokenizer, [reference_of(bench.tokenizer, record) for record in records])
-    ]
+    lengths = [len(each) for each in as_tokens(bench.tokenizer, references)]
     room = max(1, min(question.max_new_tokens, math.ceil(ROOM * max(lengths))))
     return replace(question, max_new_tokens=room), {"room": room, "outgrown": sum(each > room for each in lengths)}
 

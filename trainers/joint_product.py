@@ -43,8 +43,8 @@ class JointProduct:
         scaling: of the adapters.
         a_weight: (R, I) the adapters' own A below one another, a_grad where its gradient goes.
         b_weights: (O_i, R_i) B of each layer, b_grads where its gradient goes.
-        weights: (O_i, I) of each layer, to be joined with the adapters; empty where ``whole_weight`` is used.
-        whole_weight: gives (O, I) when a product wants it.
+        dtype: of products, and of W, A and B in them.
+        whole_weight: gives W (O, I) when a product wants it; None where ``take_over`` gets it, to be joined.
     """
 
     scaling: float

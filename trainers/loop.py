@@ -230,7 +230,6 @@ class Loop:
     def _step(self) -> None:
         begun = time.monotonic()
         batch = self.schedule.batch(self.state.step)
-        adapter, spec = self.parts.adapter, self.spec
         train, method, forward = self.parts.train, self.parts.method, self.parts.forward
         lengths = [length for index in batch for length in train.side_lengths_of(index)]
         supervised = sum(map(train.learnt_of, batch))
@@ -247,12 +246,12 @@ class Loop:
             torch.manual_seed(self._seed_of_step())
         self._survey(train, batch)
         mine = self.group.share(batch, self._lengths)
-        total = self._in_pieces(train, mine, learn, adapter.clear_grads, is_learning=True)
+        total = self._in_pieces(train, mine, learn, self.parts.adapter.clear_grads, is_learning=True)
         grads = loss_scale.unscale(self.holding.summed_grads(), self.state)
         total = self.group.total(total)
         self._meet(self._losses_of_all(batch, losses))
         norm = self.holding.norm(grads)
-        rate = learning_rate_at(self.state.step, self.schedule.steps, spec.optimiser)
+        rate = learning_rate_at(self.state.step, self.schedule.steps, self.spec.optimiser)
         scale = self.state.loss_scale
         self._update(grads, total, norm, rate)
         tokens, pairs = sum(lengths), sum(length**2 for length in lengths) // 2

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.chat_template import MAX_TEMPLATE_CHARS, TEMPLATE_FILES, template_problems, templates_in
+from trainers.chat_template import MAX_TEMPLATE_CHARS, template_problems, templates_in
 from trainers.errors import TrainerError
 from trainers.model_settings import number_problems, odd_numbers
 from trainers.weight_files import INDEX, SINGLE, Place, places_in
@@ -66,6 +66,8 @@ _WORDS_FOR_FILES = (
     "model_file",
     "model_proto",
 )
+#: Files that hold templates.
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 #: All that ``special_tokens_map.json`` may say: what stands there outdoes what the library found in the folder.
 _SPECIAL_TOKENS = re.compile(r"\w*_token|(?:additional|extra)_special_tokens")
 #: Suffixes of what is loaded from a folder, by name or by looking for it.
@@ -264,15 +266,23 @@ def _judge_words(value: Any, where: str, problems: list[str]) -> None:
 
 def _judge_templates(files: list[Path], problems: list[str]) -> None:
     for each in files:
-        if each.name not in TEMPLATE_FILES:
-            continue
-        if each.suffix == ".json":
-            # Whether it is JSON at all was judged before.
-            texts = templates_in(_read_json(each, []).get("chat_template"))
-        else:
-            with each.open("rb") as source:
-                texts = [source.read(MAX_TEMPLATE_CHARS * 4 + 1).decode(errors="replace")]
-        problems.extend(f"{each.name}: the template {said}" for text in texts for said in template_problems(text))
+        if each.name in _TEMPLATE_FILES:
+            found = (said for text in _templates_of(each) for said in template_problems(text))
+            problems.extend(f"{each.name}: the template {said}" for said in found)
+
+
+def _templates_of(file: Path) -> list[str]:
+    """The templates in one of the files that hold some; whether it is JSON at all is judged elsewhere."""
+    if file.suffix == ".json":
+        return templates_in(_read_json(file, []).get("chat_template"))
+    with file.open("rb") as source:
+        return [source.read(MAX_TEMPLATE_CHARS * 4 + 1).decode(errors="replace")]
+
+
+def template_words(path: Path) -> str:
+    """All templates of a judged folder, one after the other, as text; '' where it has none."""
+    files = (path / name for name in _TEMPLATE_FILES)
+    return "\n".join(text for file in files if file.is_file() for text in _templates_of(file))
 
 
 def _judge_index(files: list[Path], headers: dict[str, dict[str, Place]], problems: list[str]) -> None:

@@ -44,6 +44,10 @@ SCHEMA = "steward.train/1"
 MAX_SPEC_BYTES = 1 << 20
 #: Of the files with answers that a run makes on its way, how many stay: the first and the last ones.
 ANSWERS_KEPT = 32
+#: Those that do not, of all in their order.
+SURPLUS_ANSWERS = slice(1, 1 - ANSWERS_KEPT)
+#: The shortest ``max_length``.
+LEAST_LENGTH = 8
 #: Methods whose records hold two answers.
 PAIRED = ("dpo", "orpo")
 #: Methods whose records hold one answer and a verdict.
@@ -264,7 +268,7 @@ class Spec:
     max_steps: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
     batch_tokens: int = declared(Whole(1, 10_000_000), 2048)
     micro_tokens: int | None = declared(Maybe(Whole(1, 10_000_000)), None)
-    max_length: int = declared(Whole(8, 1_048_576), 1024)
+    max_length: int = declared(Whole(LEAST_LENGTH, 1_048_576), 1024)
     turns: str = declared(Choice(("last", "all")), "last")
     too_long: str = declared(Choice(("refuse", "truncate")), "refuse")
     evaluate_every: int | None = declared(Maybe(Whole(1, 10_000_000)), None)

@@ -346,7 +346,7 @@ def test_the_best_by_a_metric_is_the_state_whose_answers_score_highest(bench, ki
 
 
 def test_of_many_files_with_answers_the_first_and_the_last_ones_stay(bench, kit, monkeypatch):
-    monkeypatch.setattr("trainers.answers.ANSWERS_KEPT", 3)
+    monkeypatch.setattr("trainers.answers.SURPLUS_ANSWERS", slice(1, -2))
     bench.spec(max_steps=5, evaluate_every=1, answers={"prompts": 1, "max_new_tokens": 1})
     code, said = bench.command("run")
     assert code == 0, said[-1]

@@ -126,6 +126,7 @@ class MessageReader:
         self._room = MAX_VALUES
 
     def read(self, column: str, message: Any) -> Payload | None:
+        """The next message as one of a payload, or None where it has no role or says nothing."""
         if not isinstance(message, dict) or "role" not in message or not {"content", "tool_calls"} & message.keys():
             self._wrong(column, "message_missing_key", "A message needs “role” and “content”.")
             return None

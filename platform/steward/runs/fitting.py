@@ -21,7 +21,7 @@ from steward.runs.label_counts import kept_labels
 from steward.runs.methods import METHODS, Method, Records
 from steward.runs.recipes import workflow_of
 from steward.runs.shards import workflow_for
-from trainers.chat_template import words_in
+from trainers.model_folder import template_words
 
 # What each kind of records is called in a refusal, and what has to be done to have them.
 _WANTED = {
@@ -71,7 +71,7 @@ def check_tools(version: DatasetVersion, base_model: BaseModel) -> None:
     Raises:
         Refused: the template writes no calls.
     """
-    if version.has_tools and "tool_calls" not in words_in(Path(base_model.path)):
+    if version.has_tools and "tool_calls" not in template_words(Path(base_model.path)):
         raise Refused(
             f"Records of {version} call tools or name some, and the chat template of {base_model} writes none: they "
             "would be lost. Choose a base model whose template does, such as those of Qwen 2.5 and Llama 3.1; an "

@@ -14,15 +14,13 @@ from steward.audit.actor import Refused
 from steward.catalog.models import BaseModel
 from steward.runs.methods import METHODS, WAYS, Method, Records, Way, way_of
 from steward.runs.shards import workflow_for
-from trainers.spec import ParallelSpec, Spec, SpecError, read_spec
+from trainers.spec import LEAST_LENGTH, ParallelSpec, Spec, SpecError, read_spec
 
 #: What a run answers at each evaluation where nobody says otherwise, and what an answer takes at most; it gets the room
 #: that the longest reference needs. With the bundled model and six tokens an answer that is half a second of one core,
 #: times eleven: under one per cent of a run of ten minutes.
 SAMPLE_PROMPTS = 4
 SAMPLE_TOKENS = 256
-#: The shortest longest record that a training spec may name.
-LEAST_LENGTH = 8
 #: What holds of `parallel` where a recipe does not say.
 USUAL_PARALLEL = asdict(ParallelSpec())
 _DIGEST = "sha256:" + "0" * 64

@@ -22,7 +22,7 @@ from steward.runs.specs import output_context, run_folder
 from steward.vault.models import SealedObject
 from steward.vault.objects import open_object
 from trainers import events
-from trainers.spec import ANSWERS_KEPT
+from trainers.spec import SURPLUS_ANSWERS
 
 # By part, the word of the vault's context that the trainer seals it with, and what people call it.
 PARTS = {
@@ -101,7 +101,8 @@ def with_answers(fine_tune: FineTune, event: events.AnswersMeasured) -> list[dic
     told = {name: getattr(event, name) for name in _ANSWER_FACTS} | {"score": score}
     others = [facts for facts in answers_of(fine_tune) if facts["step"] != event.step]
     ordered = sorted([*others, told], key=lambda facts: facts["step"])
-    return ordered[:1] + ordered[1:][1 - ANSWERS_KEPT :]
+    del ordered[SURPLUS_ANSWERS]
+    return ordered
 
 
 def answer_lines(fine_tune: FineTune, facts: Mapping[str, Any]) -> Iterator[tuple[str, str, float | None, bool]]:

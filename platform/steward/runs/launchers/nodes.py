@@ -34,7 +34,7 @@ from trainers.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_PAUSED
 from trainers.events import Event, EventError, RemoteListening, RunFailed, decode, encode
 from trainers.keys import Keys, RingPlace
 from trainers.remote import EVENTS_FILE
-from trainers.spec import ANSWERS_KEPT
+from trainers.spec import SURPLUS_ANSWERS
 
 CONNECT_SECONDS = 10.0
 #: How long trainers that listen may be out of reach before the run fails, while none of them has begun.
@@ -221,7 +221,7 @@ class Nodes:
             if name != EVENTS_FILE:
                 link.get(name, self._folder / name)
         # The trainer lets the same files go there. Source: trainers.answers.
-        for older in sorted(self._folder.glob("answers-*.sealed"))[1 : 1 - ANSWERS_KEPT]:
+        for older in sorted(self._folder.glob("answers-*.sealed"))[SURPLUS_ANSWERS]:
             older.unlink()
         notes = self._notes()
         if notes.get("is_told"):
